@@ -1,0 +1,1 @@
+"""Tables on disk, vocabularies and batches: numpy and pyarrow only."""

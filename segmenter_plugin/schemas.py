@@ -1,0 +1,157 @@
+"""Arrow schemas of every table that crosses a room's wall, derived from the configuration.
+
+Units: timestamps are microseconds in UTC; money is in the owner's currency; ``_days`` are days before the cutoff.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from segmenter_plugin.columns import PURCHASE, RETURN, Columns
+from segmenter_plugin.config import Config
+from segmenter_plugin.errors import SchemaError
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+def categorical_columns(config: Config) -> tuple[str, ...]:
+    """Event columns (ours) that the encoder embeds by value; all are strings."""
+    mapped = config.events.columns.mapped
+    optional = [name for name in (Columns.category, Columns.brand) if name in mapped]
+    return (Columns.event_type, Columns.item_id, *optional, *config.events.columns.categorical)
+
+
+def numeric_columns(config: Config) -> tuple[str, ...]:
+    """Event columns (ours) that the encoder reads as numbers; all are float64, null where absent."""
+    mapped = config.events.columns.mapped
+    amount = [Columns.amount] if Columns.price in mapped else []
+    quantity = [Columns.quantity] if Columns.quantity in mapped else []
+    return (*amount, *quantity, *config.events.columns.numeric)
+
+
+def sequence_fields(config: Config) -> list[pa.Field]:
+    """Parallel list columns, all of the same length in one row, oldest event first."""
+    strings = [pa.field(Columns.sequence(name), pa.list_(pa.string())) for name in categorical_columns(config)]
+    numbers = [pa.field(Columns.sequence(name), pa.list_(pa.float64())) for name in numeric_columns(config)]
+    times = pa.field(Columns.sequence(Columns.event_timestamp), pa.list_(TIMESTAMP))
+    return [times, *strings, *numbers, pa.field(Columns.sequence_length, pa.int32())]
+
+
+def activity_fields(config: Config) -> list[pa.Field]:
+    """Model-free aggregates of the observation window; counts are 0 and ages null where nothing happened.
+
+    Per window of `activity_days` and the whole observation: event, order, session, active-day and per-type counts;
+    sums of money where there is a price. Over the whole observation: ages, tenure, distinct counts, prices.
+    """
+    has_price = Columns.price in config.events.columns.mapped
+    windows = sorted({*config.windows.activity_days, config.windows.observation_days})
+    counts, sums = [], []
+    for days in windows:
+        kinds = ["event", "order", "active_day", "session", *sorted(config.events.types)]
+        counts += [pa.field(f"{kind}_count_{days}d", pa.int64()) for kind in kinds]
+        if has_price:
+            money = [kind for kind in (PURCHASE, RETURN) if kind in config.events.types]
+            sums += [pa.field(f"{kind}_sum_{days}d", pa.float64()) for kind in money]
+    names = ["recency_days", "tenure_days", "gap_mean_days", "gap_std_days"]
+    names += [f"{kind}_recency_days" for kind in sorted(config.events.types)]
+    if has_price:
+        names += ["purchase_amount_mean", "purchase_amount_max", "order_amount_mean"]
+    ages = [pa.field(name, pa.float64()) for name in names]
+    distinct = [
+        Columns.item_id,
+        *(name for name in (Columns.category, Columns.brand) if name in config.events.columns.mapped),
+    ]
+    distinct_counts = [pa.field(f"distinct_{name.removesuffix('_id')}_count", pa.int64()) for name in distinct]
+    return [*counts, *sums, *ages, *distinct_counts]
+
+
+def key_fields(user_type: pa.DataType) -> list[pa.Field]:
+    """The user and the cutoff that a row is true as of."""
+    return [
+        pa.field(Columns.user_id, user_type, nullable=False),
+        pa.field(Columns.event_timestamp, TIMESTAMP, nullable=False),
+    ]
+
+
+def behaviour_schema(config: Config, user_type: pa.DataType) -> pa.Schema:
+    """What Spark hands to the encoder: one row a user and cutoff, sequence columns and aggregates side by side."""
+    return pa.schema([*key_fields(user_type), *sequence_fields(config), *activity_fields(config)])
+
+
+def label_fields(config: Config) -> list[pa.Field]:
+    """One nullable column a task; null means censored (the window was not over)."""
+    types = {
+        "binary": pa.bool_(),
+        "value": pa.float64(),
+        "multiclass": pa.string(),
+        "multilabel": pa.list_(pa.string()),
+    }
+    return [pa.field(task.label_column, types[task.kind]) for task in config.tasks]
+
+
+def labels_schema(config: Config, user_type: pa.DataType) -> pa.Schema:
+    """One row for each row of behaviour at the same cutoff."""
+    return pa.schema([*key_fields(user_type), *label_fields(config)])
+
+
+def score_fields(config: Config) -> list[pa.Field]:
+    """Outputs of the heads, in the order of `[[tasks]]`."""
+    plural = pa.list_(pa.float32())
+    return [
+        pa.field(name, plural if name.endswith("_probabilities") else pa.float32())
+        for task in config.tasks
+        for name in task.score_columns
+    ]
+
+
+def provenance_fields() -> list[pa.Field]:
+    """Which weights made a row, and the latest event time that they have seen."""
+    return [pa.field(Columns.model_version, pa.string()), pa.field(Columns.trained_through, TIMESTAMP)]
+
+
+def scores_schema(config: Config, user_type: pa.DataType) -> pa.Schema:
+    """What scoring yields: embedding, head outputs, provenance."""
+    embedding = pa.field(Columns.embedding, pa.list_(pa.float32()))
+    return pa.schema([*key_fields(user_type), embedding, *score_fields(config), *provenance_fields()])
+
+
+def segment_fields() -> list[pa.Field]:
+    """A user's segment."""
+    return [pa.field(Columns.segment_id, pa.int64()), pa.field(Columns.segment_name, pa.string())]
+
+
+def segments_schema(user_type: pa.DataType) -> pa.Schema:
+    """What segmenting yields."""
+    return pa.schema([*key_fields(user_type), *segment_fields(), *provenance_fields()])
+
+
+def user_type_of(schema: pa.Schema) -> pa.DataType:
+    """Type of the join key: string or int64."""
+    user_type = schema.field(Columns.user_id).type
+    return pa.string() if pa.types.is_large_string(user_type) or pa.types.is_dictionary(user_type) else user_type
+
+
+def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
+    """Order and type a table's columns as `schema` has them; further columns are dropped.
+
+    Args:
+        table: Any table that holds at least the schema's columns.
+        schema: What is expected.
+        what: The table's name, for the message.
+
+    Raises:
+        SchemaError: A column is missing, or cannot be cast without loss.
+    """
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise SchemaError(
+            f"{what} lacks the columns {missing}; it has {table.column_names}.",
+            hint="it was built with another configuration; run the stage that makes it again.",
+        )
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise SchemaError(
+            f"{what} does not have the expected types: {error}.",
+            hint="it was built with another configuration; run the stage that makes it again.",
+        ) from error
