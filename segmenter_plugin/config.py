@@ -135,6 +135,8 @@ class TrainingConfig(Section):
     """On which cutoffs to train, and which users to keep out for early stopping."""
 
     cutoffs: tuple[TimeText, ...] = ()
+    #: A later cutoff that `segmenter train` judges the weights on.
+    evaluation_cutoff: TimeText | None = None
     validation_share: Share = 0.15
     seed: int = 7
 
@@ -182,6 +184,7 @@ class StoreConfig(Section):
     """Where outputs lie and how Feast knows them."""
 
     root: str = "runs/default"
+    artifacts: str = "artifacts"
     feature_repo: str = "feature_repo"
     generation: Annotated[str, Field(pattern=r"^g[1-9][0-9]*$")] = "g1"
     ttl_days: Annotated[int, Field(ge=0)] = 0
@@ -215,15 +218,32 @@ class Config(Section):
         unknown = sorted(set(self.finetune.task_weights) - {task.name for task in self.tasks})
         if unknown:
             raise ValueError(f"finetune.task_weights names {unknown}, which no [[tasks]] entry has")
-        _ = self.training_cutoffs  # a malformed or naive time is refused here
+        self._check_times()
         return self
+
+    def _check_times(self) -> None:
+        cutoffs = self.training_cutoffs
+        if len(set(cutoffs)) < len(cutoffs):
+            raise ValueError(f"training.cutoffs repeats a time: {list(self.training.cutoffs)}")
+        evaluation = self.evaluation_cutoff
+        if evaluation is not None:
+            late = [cutoff for cutoff in cutoffs if self.labels_end(cutoff) > evaluation]
+            if late:
+                raise ValueError(
+                    f"label windows of the training cutoffs {[f'{cutoff:%Y-%m-%d}' for cutoff in late]} end after "
+                    f"training.evaluation_cutoff = {self.training.evaluation_cutoff!r}, so the weights would have seen "
+                    "what they are judged on; drop these cutoffs or evaluate later"
+                )
+        earliest, latest = self.time(self.events.earliest_timestamp), self.events.latest_timestamp
+        if latest is not None and self.time(latest) <= earliest:
+            raise ValueError(f"events.latest_timestamp = {latest!r} is not after events.earliest_timestamp")
 
     def _check_task(self, task: TaskConfig) -> None:
         if self.events.unknown_type == "quarantine":
             missing = sorted(set(task.event_types) - set(self.events.types))
             if missing:
                 raise ValueError(
-                    f"task {task.name!r} needs event types {missing}, which [events.types] lacks: {sorted(self.events.types)}"
+                    f"task {task.name!r} needs event types {missing}, which are not among {sorted(self.events.types)}"
                 )
         if task.kind == "value" and self.events.columns.price is None:
             raise ValueError(f"task {task.name!r} predicts money, but [events.columns] maps no price")
@@ -238,6 +258,16 @@ class Config(Section):
     def training_cutoffs(self) -> tuple[datetime, ...]:
         """The cutoffs of `[training]`, ascending, in UTC."""
         return tuple(sorted(self.time(text) for text in self.training.cutoffs))
+
+    @property
+    def evaluation_cutoff(self) -> datetime | None:
+        """The cutoff of `training.evaluation_cutoff`, in UTC."""
+        text = self.training.evaluation_cutoff
+        return None if text is None else self.time(text)
+
+    def labels_end(self, cutoff: datetime) -> datetime:
+        """When the last label window of a cutoff is over; the cutoff itself where there is no task."""
+        return max((task.window(cutoff)[1] for task in self.tasks), default=cutoff)
 
     @property
     def root_path(self) -> Path:

@@ -1,0 +1,36 @@
+"""`segmenter init`: a configuration for events that nobody has described yet."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from segmenter_plugin.data.inspect import inspect_events, render_config
+from segmenter_plugin.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def write_config(events: str, out: Path, *, force: bool = False) -> dict[str, Any]:
+    """Look at the events and write a commented configuration.
+
+    Args:
+        events: Parquet or CSV: a file, folder or glob.
+        out: File to write.
+        force: Overwrite it where it exists.
+
+    Raises:
+        ConfigError: `out` exists.
+        EventsError: The events cannot be read, or have no user or no time.
+    """
+    if out.exists() and not force:
+        raise ConfigError(f"{str(out)!r} exists.", hint="give another --out, or --force to overwrite it.")
+    text = render_config(inspect_events(events))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.new")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(out)
+    doubts = [line.strip() for line in text.splitlines() if "# check:" in line]
+    logger.info("wrote %s; %d guesses to check", out, len(doubts))
+    return {"config": str(out), "check": doubts}

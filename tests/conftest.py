@@ -1,0 +1,43 @@
+"""Fixtures that every room shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from segmenter_plugin.config import Config, parse_config
+
+
+def config_tree(**sections: Any) -> dict[str, Any]:
+    """A small valid configuration; keyword arguments replace whole sections."""
+    return {
+        "events": {
+            "path": "events.parquet",
+            "timezone": "UTC",
+            "columns": {
+                "user_id": "customer",
+                "item_id": "sku",
+                "event_type": "kind",
+                "event_timestamp": "at",
+                "category": "department",
+                "price": "paid",
+                "quantity": "units",
+            },
+            "types": {"view": ["seen"], "purchase": ["bought"], "return": ["sent_back"]},
+        },
+        "tasks": [
+            {"name": "purchase", "kind": "binary", "prediction_days": 14},
+            {"name": "spend", "kind": "value", "prediction_days": 14},
+        ],
+    } | sections
+
+
+@pytest.fixture
+def tree() -> dict[str, Any]:
+    return config_tree()
+
+
+@pytest.fixture
+def config(tree: dict[str, Any]) -> Config:
+    return parse_config(tree)

@@ -1,0 +1,59 @@
+import pyarrow as pa
+import pytest
+
+from segmenter_plugin.config import parse_config
+from segmenter_plugin.errors import SchemaError
+from segmenter_plugin.schemas import (
+    activity_fields,
+    behaviour_schema,
+    conform,
+    labels_schema,
+    scores_schema,
+    segments_schema,
+    user_type_of,
+)
+
+
+def test_names_derive_from_windows_and_types(config):
+    names = [field.name for field in activity_fields(config)]
+    assert len(set(names)) == len(names)
+    for expected in ("view_count_7d", "purchase_sum_28d", "return_sum_365d", "order_count_90d", "distinct_item_count"):
+        assert expected in names
+
+
+def test_a_shop_without_prices_has_no_money(tree):
+    columns = {key: value for key, value in tree["events"]["columns"].items() if key != "price"}
+    tree["events"]["columns"] = columns
+    config = parse_config(tree | {"tasks": tree["tasks"][:1]})
+    schema = behaviour_schema(config, pa.int64())
+    assert not [name for name in schema.names if "sum" in name or "amount" in name]
+
+
+def test_every_table_starts_with_user_and_cutoff(config):
+    for schema in (
+        behaviour_schema(config, pa.int64()),
+        labels_schema(config, pa.int64()),
+        scores_schema(config, pa.int64()),
+        segments_schema(pa.int64()),
+    ):
+        assert schema.names[:2] == ["user_id", "event_timestamp"]
+        assert schema.field("event_timestamp").type == pa.timestamp("us", tz="UTC")
+
+
+def test_conform_orders_and_casts(config):
+    schema = pa.schema([pa.field("a", pa.int64()), pa.field("b", pa.float32())])
+    table = pa.table({"c": ["x"], "b": pa.array([1.0]), "a": pa.array([3], pa.int32())})
+    assert conform(table, schema, "rows").schema == schema
+
+
+def test_conform_names_what_is_missing_or_does_not_fit():
+    schema = pa.schema([pa.field("a", pa.int64())])
+    with pytest.raises(SchemaError, match=r"rows lacks the columns \['a'\]"):
+        conform(pa.table({"b": [1]}), schema, "rows")
+    with pytest.raises(SchemaError, match="expected types"):
+        conform(pa.table({"a": ["x"]}), schema, "rows")
+
+
+def test_the_user_type_is_string_or_integer():
+    assert user_type_of(pa.schema([pa.field("user_id", pa.large_string())])) == pa.string()
+    assert user_type_of(pa.schema([pa.field("user_id", pa.int64())])) == pa.int64()

@@ -1,0 +1,44 @@
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import ValidationError
+
+from segmenter_plugin.tasks import TaskConfig
+
+
+def test_names_derive_from_the_window():
+    task = TaskConfig(name="purchase", kind="binary", prediction_days=14)
+    assert task.label_column == "purchase_14d_label"
+    assert task.score_columns == ("purchase_14d_probability",)
+    gapped = TaskConfig(name="spend", kind="value", prediction_days=28, gap_days=7)
+    assert gapped.score_columns == ("spend_28d_gap7d_expected", "spend_28d_gap7d_probability")
+
+
+def test_the_window_starts_after_the_gap():
+    task = TaskConfig(name="spend", kind="value", prediction_days=28, gap_days=7)
+    cutoff = datetime(2017, 1, 1, tzinfo=UTC)
+    assert task.window(cutoff) == (datetime(2017, 1, 8, tzinfo=UTC), datetime(2017, 2, 5, tzinfo=UTC))
+
+
+def test_a_ladder_gives_the_classes_lowest_first():
+    task = TaskConfig(name="interest", kind="multiclass", prediction_days=7, ladder=("view", "purchase"))
+    assert task.classes == ("none", "view", "purchase")
+    assert task.event_types == ("view", "purchase")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"name": "x", "kind": "multiclass", "prediction_days": 7}, "ladder"),
+        ({"name": "x", "kind": "binary", "prediction_days": 7, "ladder": ("view",)}, "ladder"),
+        ({"name": "x", "kind": "multilabel", "prediction_days": 7}, "target"),
+        ({"name": "x", "kind": "value", "prediction_days": 7, "event_type": "view"}, "leave event_type out"),
+        ({"name": "x", "kind": "binary", "prediction_days": 0}, "greater than 0"),
+        ({"name": "x", "kind": "binary", "prediction_days": 7, "gap_days": -1}, "greater than or equal to 0"),
+        ({"name": "X y", "kind": "binary", "prediction_days": 7}, "pattern"),
+        ({"name": "x", "kind": "ranking", "prediction_days": 7}, "binary"),
+    ],
+)
+def test_a_contradiction_is_refused(entry, message):
+    with pytest.raises(ValidationError, match=message):
+        TaskConfig(**entry)
