@@ -80,7 +80,9 @@ def segmenter(quiet: bool) -> None:
 
 
 @segmenter.command()
-@click.option("--root", default="runs/demo", show_default=True, type=click.Path(file_okay=False))
+@click.option(
+    "--root", default="runs/demo", show_default=True, type=click.Path(file_okay=False), help="Folder of the run."
+)
 @click.option("--small", is_flag=True, help="400 households and a short training: a check, not a judgement.")
 def demo(root: str, small: bool) -> None:
     """The whole way on 1.47 million real purchase lines of The Complete Journey."""
@@ -91,7 +93,9 @@ def demo(root: str, small: bool) -> None:
 
 @segmenter.command()
 @click.option("--events", required=True, metavar="PATH", help="Parquet or CSV: a file, folder or glob.")
-@click.option("--out", default="segmenter.toml", show_default=True, type=click.Path(dir_okay=False))
+@click.option(
+    "--out", default="segmenter.toml", show_default=True, type=click.Path(dir_okay=False), help="File to write."
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(events: str, out: str, force: bool) -> None:
     """Look at the events and write a commented configuration for them."""
@@ -210,7 +214,9 @@ def lookup(config_path: str, overrides: tuple[str, ...], user_ids: tuple[str, ..
 @segmenter.command()
 @configured
 @cutoff_option()
-@click.option("--format", "file_format", default="npy", show_default=True, type=click.Choice(["npy"]))
+@click.option(
+    "--format", "file_format", default="npy", show_default=True, type=click.Choice(["npy"]), help="Of the arrays."
+)
 @click.option("--out", type=click.Path(file_okay=False), help="Folder to write; default <root>/export/<cutoff>.")
 def export(config_path: str, overrides: tuple[str, ...], cutoffs: str, file_format: str, out: str | None) -> None:
     """Write client_ids and embeddings as aligned arrays."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,10 @@ from segmenter_plugin.tasks import TaskConfig
 Share = Annotated[float, Field(ge=0, lt=1)]
 #: A time as written: text, or what TOML itself parses; resolved with the events' zone by `Config`.
 TimeText = Annotated[str, BeforeValidator(lambda value: value if isinstance(value, str) else str(value))]
+
+
+#: What activity counts besides event types.
+_COUNTED = ("event", "order", "session", "active_day")
 
 
 class Section(BaseModel):
@@ -101,9 +106,19 @@ class EventsConfig(Section):
             raise ValueError(
                 f"constant_event_type = {self.constant_event_type!r} is not among types {sorted(self.types)}"
             )
+        self._check_type_names()
         if self.timezone is not None:
             zone(self.timezone)
         return self
+
+    def _check_type_names(self) -> None:
+        """Event types name columns such as ``view_count_7d``, beside those of `_COUNTED`."""
+        malformed = sorted(name for name in self.types if not re.fullmatch(r"[a-z][a-z0-9_]*", name))
+        if malformed:
+            raise ValueError(f"types has the names {malformed}; ours are lower case letters, digits and underscores")
+        reserved = sorted(set(self.types) & set(_COUNTED))
+        if reserved:
+            raise ValueError(f"types has the names {reserved}, which activity counts anyway; choose others")
 
 
 class WindowsConfig(Section):
@@ -147,8 +162,9 @@ class EncoderConfig(Section):
     preset: Literal["small", "base", "large"] = "small"
     hf_config: str | None = None
     embedding_size: PositiveInt = 64
-    dropout: Share = 0.1
-    min_count: PositiveInt = 5
+    dropout: Share = 0.2
+    #: Values seen less often count as unknown: rare items tell users apart, which is learning by heart.
+    min_count: PositiveInt = 30
     max_vocabulary: PositiveInt = 20_000
 
 
@@ -156,21 +172,31 @@ class PretrainConfig(Section):
     """Self-supervised training on the sequences."""
 
     objective: str = "masked_event"
-    epochs: Annotated[float, Field(ge=0)] = 3
+    epochs: Annotated[float, Field(ge=0)] = 2
     batch_size: PositiveInt = 64
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     mask_probability: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
 
 class FinetuneConfig(Section):
-    """Supervised training on the value labels."""
+    """Supervised training on the value labels: heads first, on the frozen encoder, then the whole."""
 
-    epochs: Annotated[float, Field(gt=0)] = 6
+    probe_epochs: Annotated[float, Field(ge=0)] = 8
+    probe_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    epochs: Annotated[float, Field(ge=0)] = 2
     batch_size: PositiveInt = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    patience: PositiveInt = 2
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    #: Share of events hidden at each step, drawn anew: a user's items are soon learnt by heart otherwise.
+    event_dropout: Share = 0.3
+    patience: PositiveInt = 3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     task_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        if not self.probe_epochs and not self.epochs:
+            raise ValueError("probe_epochs and epochs are both 0, so nothing would be trained")
+        return self
 
 
 class SegmentsConfig(Section):
@@ -247,8 +273,13 @@ class Config(Section):
                 )
         if task.kind == "value" and self.events.columns.price is None:
             raise ValueError(f"task {task.name!r} predicts money, but [events.columns] maps no price")
-        if task.target is not None and task.target not in self.events.columns.mapped:
-            raise ValueError(f"task {task.name!r} has target = {task.target!r}, which [events.columns] does not map")
+        columns = self.events.columns
+        targets = {name for name in (Columns.item_id, Columns.category, Columns.brand) if name in columns.mapped}
+        targets |= set(columns.categorical)
+        if task.target is not None and task.target not in targets:
+            raise ValueError(
+                f"task {task.name!r} has target = {task.target!r}; allowed are the mapped columns {sorted(targets)}"
+            )
 
     def time(self, value: str | datetime) -> datetime:
         """A time in UTC; a naive one is meant in the events' zone."""

@@ -27,13 +27,17 @@ def configure_logging(*, quiet: bool = False) -> None:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print a stage's tables, then the result as the one JSON line that ends stdout.
+    """Print a stage's tables and advice, then the result as the one JSON line that ends stdout.
 
     Args:
-        result: JSON-able; the value of ``tables`` (title -> list of row dicts) is drawn and stays in the JSON.
+        result: JSON-able; the value of ``tables`` (title -> list of row dicts) is drawn, the lines of ``next`` are
+            listed, and both stay in the JSON.
     """
     for title, rows in result.get("tables", {}).items():
         print_table(title, rows)
+    if "next" in result:
+        click.echo(f"Everything lies in {result['run_folder']}. What to try next:")
+        click.echo("".join(f"  {line}\n" for line in result["next"]))
     click.echo(json.dumps(result, default=str, allow_nan=False))
 
 

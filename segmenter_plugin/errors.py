@@ -10,6 +10,7 @@ Tree:
     │   ├── SchemaError          a table lacks a column, or holds it with another type
     │   ├── ArtifactError        a model directory is absent, damaged or does not fit
     │   ├── FormatVersionError   an output was written by a newer format than this version reads
+    │   ├── JavaError            no Java runtime that Spark can use
     │   ├── MissingStageError    an earlier stage has not been run for this cutoff
     │   └── StoreError           the feature store refuses, or holds something else than expected
     ├── TrainingError            training ran but gave nothing usable (NaN loss, one class)
@@ -66,6 +67,10 @@ class ArtifactError(UserError):
 
 class FormatVersionError(UserError):
     """An output was written by a newer format than this version reads."""
+
+
+class JavaError(UserError):
+    """There is no Java runtime that Spark can use."""
 
 
 class MissingStageError(UserError):

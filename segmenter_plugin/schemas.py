@@ -5,11 +5,14 @@ Units: timestamps are microseconds in UTC; money is in the owner's currency; ``_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from segmenter_plugin.columns import PURCHASE, RETURN, Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.errors import SchemaError
+from segmenter_plugin.tasks import TaskConfig
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -96,10 +99,14 @@ def labels_schema(config: Config, user_type: pa.DataType) -> pa.Schema:
 
 def score_fields(config: Config) -> list[pa.Field]:
     """Outputs of the heads, in the order of `[[tasks]]`."""
+    return _task_fields(config.tasks)
+
+
+def _task_fields(tasks: Sequence[TaskConfig]) -> list[pa.Field]:
     plural = pa.list_(pa.float32())
     return [
         pa.field(name, plural if name.endswith("_probabilities") else pa.float32())
-        for task in config.tasks
+        for task in tasks
         for name in task.score_columns
     ]
 
@@ -111,8 +118,13 @@ def provenance_fields() -> list[pa.Field]:
 
 def scores_schema(config: Config, user_type: pa.DataType) -> pa.Schema:
     """What scoring yields: embedding, head outputs, provenance."""
+    return scores_schema_of(config.tasks, user_type)
+
+
+def scores_schema_of(tasks: Sequence[TaskConfig], user_type: pa.DataType) -> pa.Schema:
+    """`scores_schema` of an artifact's own tasks."""
     embedding = pa.field(Columns.embedding, pa.list_(pa.float32()))
-    return pa.schema([*key_fields(user_type), embedding, *score_fields(config), *provenance_fields()])
+    return pa.schema([*key_fields(user_type), embedding, *_task_fields(tasks), *provenance_fields()])
 
 
 def segment_fields() -> list[pa.Field]:

@@ -41,3 +41,7 @@ def tree() -> dict[str, Any]:
 @pytest.fixture
 def config(tree: dict[str, Any]) -> Config:
     return parse_config(tree)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--demo-root", help="Folder of a finished demo run to test; without it a small one is run.")

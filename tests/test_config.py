@@ -62,7 +62,7 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
 
 
 def test_an_unknown_key_names_the_nearest(tree):
-    with pytest.raises(ConfigError, match="encoder.presett is not a key") as caught:
+    with pytest.raises(ConfigError, match=r"encoder\.presett is not a key") as caught:
         parse_config(tree | {"encoder": {"presett": "small"}})
     assert "'preset'" in caught.value.hint
     with pytest.raises(ConfigError) as caught:

@@ -73,6 +73,10 @@ class Layout:
         """Metrics beside the baselines."""
         return self.root / "evaluation" / cutoff_key(cutoff)
 
+    def features(self, view: str) -> Path:
+        """All published partitions of one feature view; Feast reads the glob ``features/<view>/*/*.parquet``."""
+        return self.root / "features" / view
+
     def feature(self, view: str, cutoff: datetime) -> Path:
-        """Published rows of one feature view; Feast reads the glob ``features/<view>/*/*.parquet``."""
-        return self.root / "features" / view / cutoff_key(cutoff)
+        """Published rows of one feature view as of a cutoff."""
+        return self.features(view) / cutoff_key(cutoff)

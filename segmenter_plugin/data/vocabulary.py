@@ -1,0 +1,112 @@
+"""The values of each categorical column that the encoder knows, and their numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segmenter_plugin.errors import ArtifactError, SchemaError
+
+PADDING = 0
+MASK = 1
+#: Null, rare, or never seen in training.
+UNKNOWN = 2
+SPECIAL_COUNT = 3
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Known values by column, most frequent first; a value's number is its place plus `SPECIAL_COUNT`.
+
+    Example:
+        >>> vocabulary = Vocabulary({"category": ("milk", "bread")})
+        >>> vocabulary.encode("category", pa.array(["bread", "caviar", None, "milk"])).tolist()
+        [4, 2, 2, 3]
+    """
+
+    values: Mapping[str, tuple[str, ...]]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The categorical columns, in their fixed order."""
+        return tuple(self.values)
+
+    def size(self, column: str) -> int:
+        """How many numbers a column uses, specials included."""
+        return len(self.values[column]) + SPECIAL_COUNT
+
+    def encode(self, column: str, array: pa.Array) -> npt.NDArray[np.int32]:
+        """Numbers of values.
+
+        Args:
+            column: Which column's values these are.
+            array: Strings, (N,), plain or dictionary-encoded.
+
+        Returns:
+            (N,) numbers in ``[UNKNOWN, size)``.
+
+        Raises:
+            SchemaError: The values are not strings.
+        """
+        if pa.types.is_dictionary(array.type):
+            known = np.append(self.encode(column, array.dictionary), np.int32(UNKNOWN))
+            return known[pc.fill_null(array.indices.cast(pa.int32()), len(known) - 1).to_numpy(zero_copy_only=False)]
+        if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_null(array.type)):
+            raise SchemaError(f"the values of {column!r} have the type {array.type}; strings are expected.")
+        known_values = pa.array(self.values[column], array.type)
+        places = pc.index_in(array, value_set=known_values, skip_nulls=True)
+        return pc.fill_null(places, UNKNOWN - SPECIAL_COUNT).to_numpy(zero_copy_only=False) + np.int32(SPECIAL_COUNT)
+
+    @property
+    def content_hash(self) -> str:
+        """64 hexadecimal digits, equal exactly when all columns, values and their order are."""
+        return hashlib.sha256(json.dumps(self.to_json(), ensure_ascii=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, list[str]]:
+        """As plain lists; the order of columns and values is part of it."""
+        return {column: list(values) for column, values in self.values.items()}
+
+    @classmethod
+    def from_json(cls, tree: Any) -> Vocabulary:
+        """What `to_json` gave.
+
+        Raises:
+            ArtifactError: The tree is not a vocabulary.
+        """
+        if not isinstance(tree, dict) or not all(
+            isinstance(values, list) and all(isinstance(value, str) for value in values) for values in tree.values()
+        ):
+            raise ArtifactError("the vocabulary is not a mapping of columns to lists of texts.")
+        return cls({column: tuple(values) for column, values in tree.items()})
+
+
+class ValueCounts:
+    """Counts the values of each column over batches; memory grows with distinct values, not with events."""
+
+    def __init__(self, columns: tuple[str, ...]) -> None:
+        self._counts: dict[str, Counter[str]] = {column: Counter() for column in columns}
+
+    def add(self, column: str, array: pa.Array) -> None:
+        """Count one batch's values of a column; nulls do not count."""
+        counted = pc.value_counts(array.drop_null())
+        values = counted.field("values")
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        self._counts[column].update(dict(zip(values.to_pylist(), counted.field("counts").to_pylist(), strict=True)))
+
+    def vocabulary(self, min_count: int, max_size: int) -> Vocabulary:
+        """The values seen at least `min_count` times, at most `max_size` a column, most frequent first, then by name."""
+        chosen = {}
+        for column, counts in self._counts.items():
+            frequent = sorted((-count, value) for value, count in counts.items() if count >= min_count)
+            chosen[column] = tuple(value for _, value in frequent[:max_size])
+        return Vocabulary(chosen)

@@ -1,0 +1,65 @@
+"""Self-supervised training of an encoder on sequences alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+from transformers import set_seed
+
+from segmenter_plugin.config import Config
+from segmenter_plugin.data.dataset import Examples
+from segmenter_plugin.data.features import Features
+from segmenter_plugin.model.encoder import EncoderSettings, SequenceEncoder
+from segmenter_plugin.model.examples import SequenceRows
+from segmenter_plugin.model.objectives import objective
+from segmenter_plugin.model.tensors import TensorBatch
+from segmenter_plugin.model.training import Outcome, Plan, train
+
+
+class _Pretraining(nn.Module):
+    """An objective in the shape that `train` takes."""
+
+    def __init__(self, task: nn.Module) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, batch: TensorBatch, labels: dict[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG002 - train's call
+        losses: dict[str, Tensor] = self.task(batch)
+        return losses
+
+
+def pretrain_encoder(
+    features: Features, training: Examples, validation: Examples, config: Config, folder: Path
+) -> tuple[SequenceEncoder, Outcome]:
+    """Make an encoder and train it by the configured objective.
+
+    Args:
+        features: How behaviour becomes numbers.
+        training: Examples without labels.
+        validation: Examples of other users.
+        config: Reads `[encoder]`, `[pretrain]` and `[training] seed`.
+        folder: Of this run's checkpoints and logs.
+
+    Returns:
+        The encoder on the CPU, and what the run gave. With ``epochs = 0`` the weights are as drawn.
+
+    Raises:
+        ConfigError: An unknown objective, or a backbone that cannot be built.
+        TrainingError: The loss is not a number.
+    """
+    set_seed(config.training.seed)
+    encoder = SequenceEncoder(EncoderSettings.of(config.encoder, features))
+    task = objective(config.pretrain.objective, encoder, config.pretrain.mask_probability)
+    if not config.pretrain.epochs:
+        return encoder, Outcome(validation_loss=float("inf"), epochs=0.0, steps=0)
+    plan = Plan(
+        epochs=config.pretrain.epochs,
+        batch_size=config.pretrain.batch_size,
+        learning_rate=config.pretrain.learning_rate,
+        weight_decay=0.01,
+        patience=2,
+        seed=config.training.seed,
+    )
+    outcome = train(_Pretraining(task), SequenceRows(training), SequenceRows(validation), plan, folder, "pretrain")
+    return encoder, outcome

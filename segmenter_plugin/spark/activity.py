@@ -1,0 +1,165 @@
+"""Model-free aggregates of what a user did before a cutoff T; all of it in ``[T - observation_days, T)``.
+
+Days are 24 hours counted back from the cutoff, so a window of d days holds at most d active days. N stands for each of
+`windows.activity_days` and for `observation_days`.
+
+| column | meaning |
+|---|---|
+| ``event_count_Nd``, ``<type>_count_Nd`` | events in ``[T - N days, T)``, all or of one type |
+| ``order_count_Nd`` | distinct orders with a purchase in the window (1) |
+| ``session_count_Nd`` | distinct sessions with an event in the window (2) |
+| ``active_day_count_Nd`` | days with an event |
+| ``purchase_sum_Nd``, ``return_sum_Nd`` | money, both positive; 0 where nothing happened |
+| ``recency_days``, ``<type>_recency_days`` | from the newest event (of that type) to T |
+| ``tenure_days`` | from the oldest event of the observation window to T |
+| ``gap_mean_days``, ``gap_std_days`` | between successive active days: mean, population deviation (3) |
+| ``purchase_amount_mean``, ``_max`` | over purchases that have an amount; null without one |
+| ``order_amount_mean`` | ``purchase_sum`` by ``order_count``; null without an order |
+| ``distinct_item_count``, ... | distinct values; null is none |
+
+1. Purchases of one `order_id`; where that is absent, of one `session_id`; where that is too, of one moment.
+2. By `session_id` where it is mapped (events without one belong to none); else a new session starts after a pause of
+   more than `SESSION_GAP_MINUTES`.
+3. Null with fewer than two active days.
+
+Money is summed in whole minor units (cents) and gaps in whole days, so that no order of summation changes a bit.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
+
+from segmenter_plugin.columns import PURCHASE, RETURN, Columns
+from segmenter_plugin.config import Config
+from segmenter_plugin.schemas import activity_fields
+from segmenter_plugin.spark.timeline import (
+    AMOUNT_MINOR,
+    NEXT_EVENT_AT,
+    distinct_keys,
+    has_key,
+    in_observation,
+    is_last,
+    next_at,
+)
+
+#: Where there is no `session_id`, a pause longer than this starts a new session (the web's usual convention).
+SESSION_GAP_MINUTES = 30
+
+_DAY_MICROS = 24 * 60 * 60 * 1_000_000
+
+
+def build_activity(timeline: DataFrame, cutoff: datetime, config: Config) -> DataFrame:
+    """Aggregates of each user's observation window.
+
+    Args:
+        timeline: As `timeline.arrange` gives it.
+        cutoff: Exclusive right end of the window, with a zone.
+        config: `[windows]`, and which event types and columns there are.
+
+    Returns:
+        One row for each user with an event in the window: `user_id` and `schemas.activity_fields`.
+    """
+    days = config.windows.observation_days
+    flagged = timeline.where(in_observation(cutoff, cutoff - timedelta(days=days))).withColumns(_marks(cutoff, config))
+    windows = sorted({*config.windows.activity_days, days})
+    aggregates = _counts(windows, config) | _sums(windows, config)
+    aggregates |= _ages(config) | _gaps() | _distinct(config)
+    grouped = flagged.groupBy(Columns.user_id).agg(*(column.alias(name) for name, column in aggregates.items()))
+    final = {name: F.col(name) for name in aggregates} | _derived(days, config)
+    return grouped.select(Columns.user_id, *(final[field.name].alias(field.name) for field in activity_fields(config)))
+
+
+def _marks(cutoff: datetime, config: Config) -> dict[str, Column]:
+    """What an event is as seen from the cutoff: its age, and whether it is the last of its day, order, session, ..."""
+    age = F.unix_micros(F.lit(cutoff)) - F.unix_micros(Columns.event_timestamp)
+    next_age = F.unix_micros(F.lit(cutoff)) - F.unix_micros(NEXT_EVENT_AT)
+    is_newest = is_last(NEXT_EVENT_AT, cutoff)
+    day_gap = _day(age) - _day(next_age)
+    pause_ends = age - next_age > SESSION_GAP_MINUTES * 60 * 1_000_000
+    marks = {
+        "_age": age,
+        # Days to the next active day; null within a day and after the last one.
+        "_gap": F.when(~is_newest & (day_gap > 0), day_gap),
+        "_last_active_day": is_newest | (day_gap > 0),
+        "_last_session": is_newest | pause_ends,
+    }
+    for kind in distinct_keys(config):
+        marks[f"_last_{kind}"] = F.col(has_key(kind)) & is_last(next_at(kind), cutoff)
+    return marks
+
+
+def _day(age: Column) -> Column:
+    """0 for the 24 hours before the cutoff, 1 for those before them; of an age in microseconds, above 0."""
+    return F.floor((age - 1) / F.lit(_DAY_MICROS))
+
+
+def _within(days: int) -> Column:
+    return F.col("_age") <= days * _DAY_MICROS
+
+
+def _is_type(kind: str) -> Column:
+    return F.col(Columns.event_type) == kind
+
+
+def _counts(windows: list[int], config: Config) -> dict[str, Column]:
+    counts = {}
+    for days in windows:
+        within = _within(days)
+        counts[f"event_count_{days}d"] = F.count_if(within)
+        for kind in ("order", "active_day", "session"):
+            counts[f"{kind}_count_{days}d"] = F.count_if(within & F.col(f"_last_{kind}"))
+        for kind in config.events.types:
+            counts[f"{kind}_count_{days}d"] = F.count_if(within & _is_type(kind))
+    return counts
+
+
+def _sums(windows: list[int], config: Config) -> dict[str, Column]:
+    if Columns.price not in config.events.columns.mapped:
+        return {}
+    sums = {}
+    for kind in (PURCHASE, RETURN):
+        for days in windows if kind in config.events.types else []:
+            minor = F.coalesce(F.sum(F.when(_within(days) & _is_type(kind), F.col(AMOUNT_MINOR))), F.lit(0))
+            sums[f"{kind}_sum_{days}d"] = minor / _scale(config)
+    priced = F.when(_is_type(PURCHASE), F.col(AMOUNT_MINOR))
+    sums["purchase_amount_mean"] = F.sum(priced) / F.count(priced) / _scale(config)
+    sums["purchase_amount_max"] = F.max(priced) / _scale(config)
+    return sums
+
+
+def _scale(config: Config) -> Column:
+    return F.lit(10.0**config.events.currency_digits)
+
+
+def _ages(config: Config) -> dict[str, Column]:
+    day = F.lit(float(_DAY_MICROS))
+    ages = {"recency_days": F.min("_age") / day, "tenure_days": F.max("_age") / day}
+    for kind in config.events.types:
+        ages[f"{kind}_recency_days"] = F.min(F.when(_is_type(kind), F.col("_age"))) / day
+    return ages
+
+
+def _gaps() -> dict[str, Column]:
+    number, total = F.count("_gap"), F.sum("_gap")
+    squares = F.sum(F.col("_gap") * F.col("_gap"))
+    return {
+        "gap_mean_days": F.try_divide(total, number),
+        "gap_std_days": F.try_divide(F.sqrt(number * squares - total * total), number),
+    }
+
+
+def _distinct(config: Config) -> dict[str, Column]:
+    kinds = [kind for kind in distinct_keys(config) if kind not in ("order", "session")]
+    return {f"distinct_{kind}_count": F.count_if(F.col(f"_last_{kind}")) for kind in kinds}
+
+
+def _derived(days: int, config: Config) -> dict[str, Column]:
+    if Columns.price not in config.events.columns.mapped:
+        return {}
+    if PURCHASE not in config.events.types:
+        return {"order_amount_mean": F.lit(None).cast("double")}
+    orders = F.col(f"order_count_{days}d")
+    return {"order_amount_mean": F.try_divide(F.col(f"purchase_sum_{days}d"), orders)}

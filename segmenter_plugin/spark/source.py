@@ -1,0 +1,98 @@
+"""The owner's events as they are: files or a table, and what identifies their present state."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
+
+from segmenter_plugin.config import EventsConfig
+from segmenter_plugin.errors import EventsError
+from segmenter_plugin.spark.files import local_files, local_name
+
+logger = logging.getLogger(__name__)
+
+
+def read_events(spark: SparkSession, config: EventsConfig) -> DataFrame:
+    """The owner's rows, all columns, nothing mapped.
+
+    CSV columns are text, whatever they look like: a guess from some rows would turn the user "007" into 7.
+
+    Raises:
+        EventsError: There is nothing there, or it is not of the configured format.
+    """
+    where = repr(config.table or config.path)
+    try:
+        if config.table is not None:
+            return spark.table(config.table)
+        files = local_files(config)
+        if config.format == "csv":
+            reader = spark.read.options(header=True, inferSchema=False, enforceSchema=False, escape='"')
+            return reader.csv(_paths(config, files))
+        if files and (nanoseconds := _nanosecond_columns(files[0])):
+            return _read_nanoseconds(spark, _paths(config, files), nanoseconds)
+        return spark.read.parquet(*_paths(config, files))
+    except (AnalysisException, PySparkException) as error:
+        kind = "table" if config.table is not None else f"{config.format} files"
+        raise EventsError(
+            f"[events] {where} cannot be read as {kind}: {str(error).splitlines()[0]}",
+            hint="check [events] path, table and format.",
+        ) from error
+
+
+def remote_fingerprint(spark: SparkSession, config: EventsConfig) -> str | None:
+    """State of events that lie elsewhere: a hash of name, size and time of every file Spark reads for them.
+
+    Returns:
+        None where the source does not tell (not made of files, or a table format that hides them).
+    """
+    raw = read_events(spark, config)
+    keys = ("file_path", "file_size", "file_modification_time")
+    try:
+        rows = raw.select(*(F.col(f"_metadata.{key}").cast("string").alias(key) for key in keys)).distinct().collect()
+    except AnalysisException:
+        return None
+    return hashlib.sha256("\n".join(sorted("\t".join(row) for row in rows)).encode()).hexdigest() if rows else None
+
+
+def _paths(config: EventsConfig, files: list[Path] | None) -> list[str]:
+    """What Spark is to read: a folder as a whole, so that its partition columns are found; else each file."""
+    if files is None:
+        return [str(config.path)]
+    whole = Path(local_name(str(config.path)))
+    return [str(whole)] if whole.is_dir() else [str(path) for path in files]
+
+
+def _nanosecond_columns(file: Path) -> dict[str, bool]:
+    """Columns that pandas wrote with its own default unit -> whether they are instants (not naive)."""
+    try:
+        schema = pq.read_schema(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise EventsError(
+            f"{str(file)!r} is not a Parquet file: {error}.", hint='set [events] format = "csv" if it is text.'
+        ) from error
+    stamps = [field for field in schema if pa.types.is_timestamp(field.type) and field.type.unit == "ns"]
+    return {field.name: field.type.tz is not None for field in stamps}
+
+
+def _read_nanoseconds(spark: SparkSession, paths: list[str], columns: dict[str, bool]) -> DataFrame:
+    """Spark has no nanoseconds and refuses the file, unless asked to show them as integers."""
+    logger.info("reading the nanosecond columns %s as microseconds", sorted(columns))
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+    raw = spark.read.parquet(*paths)
+    for name, is_instant in columns.items():
+        column = quoted(name)
+        micros = F.timestamp_micros(F.expr(f"({column} - pmod({column}, 1000L)) div 1000L"))
+        raw = raw.withColumn(name, micros if is_instant else micros.cast("timestamp_ntz"))
+    return raw
+
+
+def quoted(name: str) -> str:
+    """An owner's column name as Spark's SQL reads it, dots and all."""
+    return "`" + name.replace("`", "``") + "`"

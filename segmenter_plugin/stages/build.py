@@ -1,0 +1,221 @@
+"""Stage `build`: clean events once, then behaviour and labels as of each cutoff.
+
+Spark starts only where something is to be made: when every output is current, the manifests answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from segmenter_plugin.columns import Columns
+from segmenter_plugin.config import Config
+from segmenter_plugin.data.partition import (
+    data_files,
+    fingerprint,
+    is_current,
+    new_partition,
+    require_manifest,
+)
+from segmenter_plugin.errors import CutoffError
+from segmenter_plugin.schemas import behaviour_schema, labels_schema, user_type_of
+from segmenter_plugin.stages.clean import current_events
+from segmenter_plugin.stages.layout import Layout
+from segmenter_plugin.stages.spark_output import LazySession, file_count, row_count, write_frame
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+logger = logging.getLogger(__name__)
+
+
+def build(config: Config, cutoffs: Sequence[str | datetime], *, spark: SparkSession | None = None) -> dict[str, Any]:
+    """Make clean events, and behaviour and labels of each cutoff, where they are not current.
+
+    Args:
+        config: The configuration.
+        cutoffs: Times that rows shall be true as of; a naive one is meant in the events' zone.
+        spark: Session to use; else one is opened when it is needed, and stopped at the end.
+
+    Returns:
+        What was made: event counts, users and label base rates by cutoff, "built" or "skipped" for each output.
+
+    Raises:
+        EventsError: The events cannot be read or nothing usable is left of them.
+        CutoffError: No cutoff, or one that the events do not cover.
+    """
+    started = time.perf_counter()
+    times = _cutoff_times(config, cutoffs)
+    with ExitStack() as stack:
+        sessions = LazySession(spark, stack)
+        events = current_events(config, sessions)
+        for cutoff in times:
+            _check_cutoff(cutoff, events, config)
+        built = _build_cutoffs(times, events, config, sessions)
+    result = {"stage": "build", "events": events["summary"], "cutoffs": built}
+    return result | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def _cutoff_times(config: Config, cutoffs: Sequence[str | datetime]) -> list[datetime]:
+    times = sorted({config.time(cutoff) for cutoff in cutoffs})
+    if not times:
+        raise CutoffError("no cutoff is given.", hint="name one or more, for example --cutoff 2017-10-01.")
+    for cutoff in times:
+        if cutoff.microsecond:
+            raise CutoffError(
+                f"the cutoff {cutoff.isoformat()} has a fraction of a second.", hint="cutoffs are whole seconds."
+            )
+    return times
+
+
+def _check_cutoff(cutoff: datetime, events: dict[str, Any], config: Config) -> None:
+    first, last = datetime.fromisoformat(events["first"]), datetime.fromisoformat(events["last"])
+    days = config.windows.observation_days
+    if cutoff <= first or cutoff - timedelta(days=days) > last:
+        raise CutoffError(
+            f"at the cutoff {cutoff.isoformat()} nobody has an event in the {days} days before it: the events run "
+            f"from {first.isoformat()} to {last.isoformat()}.",
+            hint="choose a cutoff after the first event and not long after the last one.",
+        )
+    if cutoff > events["complete_through"]:
+        logger.warning(
+            "the cutoff %s lies after %s, to which the events are complete: features will miss what happened between",
+            cutoff.isoformat(),
+            events["complete_through"].isoformat(),
+        )
+
+
+def _build_cutoffs(
+    times: list[datetime], events: dict[str, Any], config: Config, sessions: LazySession
+) -> dict[str, dict[str, Any]]:
+    layout = Layout.of(config)
+    made_from = {cutoff: _fingerprints(cutoff, events, config) for cutoff in times}
+    stale = {
+        cutoff: [
+            name for name in ("behaviour", "labels") if not is_current(_folder(layout, name, cutoff), prints[name])
+        ]
+        for cutoff, prints in made_from.items()
+    }
+    pending = [cutoff for cutoff in times if stale[cutoff]]
+    if pending:
+        timeline = _timeline(pending, config, sessions.get())
+        try:
+            for cutoff in pending:
+                wanted = {name: made_from[cutoff][name] for name in stale[cutoff]}
+                _build_cutoff(cutoff, wanted, timeline, events, config)
+        finally:
+            timeline.unpersist()
+    return {cutoff.isoformat(): _summary(cutoff, stale[cutoff], layout) for cutoff in times}
+
+
+def _fingerprints(cutoff: datetime, events: dict[str, Any], config: Config) -> dict[str, str]:
+    inputs = {"events": events["fingerprint"], "cutoff": cutoff.isoformat()}
+    windows = config.windows.model_dump()
+    behaviour = {"windows": windows, "sequences": config.sequences.model_dump()}
+    # Which users have a row depends on the observation window; how many top values are predicted is the model's affair.
+    tasks = [task.model_dump(exclude={"top_count"}) for task in config.tasks]
+    labels = {"tasks": tasks, "observation_days": windows["observation_days"]}
+    labelled = inputs | {"complete_through": events["complete_through"].isoformat()}
+    return {
+        "behaviour": fingerprint("behaviour", inputs, behaviour),
+        "labels": fingerprint("labels", labelled, labels),
+    }
+
+
+def _folder(layout: Layout, name: str, cutoff: datetime) -> Path:
+    return layout.behaviour(cutoff) if name == "behaviour" else layout.labels(cutoff)
+
+
+def _timeline(pending: list[datetime], config: Config, spark: SparkSession) -> DataFrame:
+    from segmenter_plugin.spark.timeline import arrange
+
+    files = data_files(Layout.of(config).clean_events)
+    events = spark.read.parquet(*(f"file://{path}" for path in files))
+    since = pending[0] - timedelta(days=config.windows.observation_days)
+    until = max([pending[-1], *(task.window(pending[-1])[1] for task in config.tasks)])
+    count = file_count(sum(path.stat().st_size for path in files))
+    return arrange(events, config, count, since, until).persist()
+
+
+def _build_cutoff(
+    cutoff: datetime, made_from: dict[str, str], timeline: DataFrame, events: dict[str, Any], config: Config
+) -> None:
+    from segmenter_plugin.spark.labels import build_labels
+
+    layout, started = Layout.of(config), time.perf_counter()
+    complete = events["complete_through"]
+    for name, fingerprinted in made_from.items():
+        manifest: dict[str, Any] = {"stage": name, "fingerprint": fingerprinted, "cutoff": cutoff.isoformat()}
+        manifest |= {"complete_through": complete.isoformat(), "is_complete": cutoff <= complete}
+        if name == "behaviour":
+            frame = _behaviour(timeline, cutoff, config)
+        else:
+            frame = build_labels(timeline, cutoff, complete, config)
+        user_type = user_type_of(pq.read_schema(data_files(layout.clean_events)[0]))
+        schema = (behaviour_schema if name == "behaviour" else labels_schema)(config, user_type)
+        with new_partition(_folder(layout, name, cutoff), layout.root, manifest) as staging:
+            write_frame(_with_cutoff(frame, cutoff).select(*schema.names), staging)
+            manifest["users"] = row_count(staging)
+            if not manifest["users"]:
+                raise CutoffError(
+                    f"at the cutoff {cutoff.isoformat()} nobody has an event in the "
+                    f"{config.windows.observation_days} days before it.",
+                    hint="choose another cutoff, or a longer [windows] observation_days.",
+                )
+            if name == "labels":
+                manifest["base_rates"] = _base_rates(staging, config)
+    seconds = time.perf_counter() - started
+    logger.info("built %s as of %s in %.1f s", " and ".join(made_from), cutoff.isoformat(), seconds)
+
+
+def _behaviour(timeline: DataFrame, cutoff: datetime, config: Config) -> DataFrame:
+    from segmenter_plugin.spark.activity import build_activity
+    from segmenter_plugin.spark.sequences import build_sequences
+
+    # Both sides are partitioned and sorted by user already: a merge moves nothing, a broadcast would.
+    sequences = build_sequences(timeline, cutoff, config).hint("merge")
+    return sequences.join(build_activity(timeline, cutoff, config), Columns.user_id)
+
+
+def _with_cutoff(frame: DataFrame, cutoff: datetime) -> DataFrame:
+    from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
+
+    return frame.withColumn(Columns.event_timestamp, F.lit(cutoff)).sortWithinPartitions(Columns.user_id)
+
+
+def _base_rates(folder: Path, config: Config) -> dict[str, Any]:
+    """Share of users (of each class) by label column; for money the share above 0 and the mean; None where censored."""
+    rates: dict[str, Any] = {}
+    labels = ds.dataset(data_files(folder))
+    for task in config.tasks:
+        column = labels.to_table(columns=[task.label_column]).column(0)
+        if column.null_count == len(column):
+            rates[task.label_column] = None
+        elif task.kind == "binary":
+            rates[task.label_column] = pc.mean(column).as_py()
+        elif task.kind == "value":
+            share = pc.mean(pc.greater(column, 0)).as_py()
+            rates[task.label_column] = {"above_zero": share, "mean": pc.mean(column).as_py()}
+        elif task.kind == "multiclass":
+            found = {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
+            rates[task.label_column] = {name: found.get(name, 0) / len(column) for name in task.classes}
+        else:
+            rates[task.label_column] = {"any": pc.mean(pc.greater(pc.list_value_length(column), 0)).as_py()}
+    return rates
+
+
+def _summary(cutoff: datetime, stale: list[str], layout: Layout) -> dict[str, Any]:
+    behaviour = require_manifest(layout.behaviour(cutoff), "segmenter build")
+    labels = require_manifest(layout.labels(cutoff), "segmenter build")
+    summary = {name: "built" if name in stale else "skipped" for name in ("behaviour", "labels")}
+    kept = {"users": behaviour["users"], "base_rates": labels["base_rates"], "is_complete": labels["is_complete"]}
+    return summary | kept

@@ -1,0 +1,62 @@
+"""Move published rows into the online store, through Feast's own command line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from segmenter_plugin.config import Config
+from segmenter_plugin.data.partition import require_manifest
+from segmenter_plugin.errors import UserError
+from segmenter_plugin.stages.layout import Layout
+from segmenter_plugin.store.names import FeatureNames
+
+logger = logging.getLogger(__name__)
+
+
+def materialize(config: Config, cutoffs: Sequence[datetime]) -> dict[str, Any]:
+    """Materialise the views of our service, as ``feast materialize`` does it.
+
+    Declaring the views is left to their owner: ``feast apply`` deletes what a repository lacks, so this never runs it.
+    A view that a killed run left in the state MATERIALIZING is materialised again.
+
+    Args:
+        config: The shop; ``[store] feature_repo`` names the repository.
+        cutoffs: Already published.
+
+    Returns:
+        ``views``, and ``start`` and ``end`` of the window of event_timestamps, both included.
+
+    Raises:
+        MissingStageError: A cutoff has not been published.
+        StoreError: The service is not declared, or Feast ended with an error.
+    """
+    from segmenter_plugin.store.publish import published_cutoffs
+    from segmenter_plugin.store.repository import (
+        materialization_window,
+        open_store,
+        require_service,
+        run_feast,
+        view_names,
+    )
+
+    if not cutoffs:
+        raise UserError("no cutoff was given, so there is nothing to materialise.", hint="name one with --cutoff.")
+    layout, names, repo = Layout.of(config), FeatureNames.of(config), Path(config.store.feature_repo)
+    store = open_store(repo)
+    served = set(view_names(require_service(store, names.service)))
+    folders = [folder for folder in names.folders if names.registered(folder) in served]
+    for folder in folders:
+        for cutoff in cutoffs:
+            require_manifest(layout.feature(folder, cutoff), f"segmenter publish --cutoff {cutoff:%Y-%m-%dT%H:%M:%SZ}")
+    views = [names.registered(folder) for folder in folders]
+    published = [cutoff for folder in folders for cutoff in published_cutoffs(layout.features(folder))]
+    covered = [interval for view in views for interval in store.get_feature_view(view).materialization_intervals]
+    start, end = materialization_window(cutoffs, published, covered)
+    logger.info("materialising %s from %s to %s", ", ".join(views), start.isoformat(), end.isoformat())
+    chosen = [part for view in views for part in ("--views", view)]
+    run_feast(repo, ["materialize", start.isoformat(), end.isoformat(), *chosen])
+    return {"views": views, "start": start.isoformat(), "end": end.isoformat()}

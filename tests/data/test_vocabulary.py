@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from segmenter_plugin.data.vocabulary import MASK, PADDING, SPECIAL_COUNT, UNKNOWN, ValueCounts, Vocabulary
+from segmenter_plugin.errors import ArtifactError, SchemaError
+
+
+@pytest.fixture
+def vocabulary() -> Vocabulary:
+    return Vocabulary({"category": ("milk", "bread", "salt"), "brand": ()})
+
+
+def test_specials_are_distinct_and_in_front() -> None:
+    assert sorted({PADDING, MASK, UNKNOWN}) == list(range(SPECIAL_COUNT))
+
+
+def test_unknown_and_null_share_a_number_and_known_values_follow_the_specials(vocabulary: Vocabulary) -> None:
+    encoded = vocabulary.encode("category", pa.array(["salt", None, "caviar", "milk"]))
+    assert encoded.tolist() == [SPECIAL_COUNT + 2, UNKNOWN, UNKNOWN, SPECIAL_COUNT]
+    assert encoded.dtype == np.int32
+
+
+@pytest.mark.parametrize("values", [["bread", None, "x", "milk", "bread"], [None, None], []])
+def test_dictionary_encoded_and_plain_values_get_the_same_numbers(vocabulary: Vocabulary, values: list[str]) -> None:
+    plain = pa.array(values, pa.string())
+    expected = vocabulary.encode("category", plain)
+    assert vocabulary.encode("category", plain.dictionary_encode()).tolist() == expected.tolist()
+    assert vocabulary.encode("category", plain.cast(pa.large_string())).tolist() == expected.tolist()
+
+
+def test_a_slice_is_encoded_from_its_own_start(vocabulary: Vocabulary) -> None:
+    assert vocabulary.encode("category", pa.array(["milk", "bread", "salt"])[1:]).tolist() == [4, 5]
+
+
+def test_a_column_without_known_values_is_all_unknown(vocabulary: Vocabulary) -> None:
+    assert vocabulary.encode("brand", pa.array(["a", None])).tolist() == [UNKNOWN, UNKNOWN]
+    assert vocabulary.size("brand") == SPECIAL_COUNT
+
+
+def test_numbers_are_refused(vocabulary: Vocabulary) -> None:
+    with pytest.raises(SchemaError, match=r"'category' have the type int64"):
+        vocabulary.encode("category", pa.array([1, 2]))
+
+
+def test_counts_add_up_over_batches_and_rank_by_frequency_then_name() -> None:
+    counts = ValueCounts(("category",))
+    counts.add("category", pa.array(["b", "a", "c", None]))
+    counts.add("category", pa.array(["b", "a", "d", "b"]).dictionary_encode())
+    assert counts.vocabulary(min_count=2, max_size=10).values["category"] == ("b", "a")
+    assert counts.vocabulary(min_count=1, max_size=3).values["category"] == ("b", "a", "c")
+
+
+def test_json_round_trip_keeps_the_hash_and_any_change_changes_it(vocabulary: Vocabulary) -> None:
+    again = Vocabulary.from_json(vocabulary.to_json())
+    assert again == vocabulary
+    assert again.content_hash == vocabulary.content_hash
+    swapped = Vocabulary({"category": ("bread", "milk", "salt"), "brand": ()})
+    assert swapped.content_hash != vocabulary.content_hash
+    assert Vocabulary({"brand": (), "category": vocabulary.values["category"]}).content_hash != vocabulary.content_hash
+
+
+@pytest.mark.parametrize("tree", [[], {"category": "milk"}, {"category": [1]}, None])
+def test_a_foreign_tree_is_refused(tree: object) -> None:
+    with pytest.raises(ArtifactError):
+        Vocabulary.from_json(tree)
