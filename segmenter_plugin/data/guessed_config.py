@@ -111,7 +111,7 @@ def render_config(guess: Guess) -> str:
     seen = f"{guess.sampled_rows:,}{of} rows from {guess.first:%Y-%m-%d} to {guess.last:%Y-%m-%d}"
     head = [
         f"# Written by `segmenter init`, which looked at {seen}.",
-        "# Lines with `# check:` are guesses to look at. Keys that are left out keep their defaults.",
+        "# Lines marked `check:` are guesses to look at. Keys that are left out keep their defaults.",
         "",
     ]
     sections = [_events(guess), _columns(guess), _types(guess), _windows(guess), _tasks(guess), _training(guess)]
@@ -236,13 +236,11 @@ def _training(guess: Guess) -> list[str]:
     lines = ["[training]"]
     if not cutoffs:
         lines.append("# check: too few days for a training cutoff with history before and labels after it")
-    evaluation = _time_text(guess, guess.evaluation_cutoff).strip('"')
-    return [
-        *lines,
-        "# The labels of each cutoff are over at the next one, and those of the last before the evaluation begins:",
-        f"# segmenter train, then segmenter evaluate --cutoff {evaluation}",
+    lines += [
+        "# The labels of each cutoff are over at the next one, and those of the last before the evaluation begins.",
         f"cutoffs = [{', '.join(cutoffs)}]",
     ]
+    return [*lines, f"evaluation_cutoff = {_time_text(guess, guess.evaluation_cutoff)}"]
 
 
 def _store(guess: Guess) -> list[str]:

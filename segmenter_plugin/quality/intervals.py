@@ -19,7 +19,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 RESAMPLES = 1000
 #: Beyond this many users x resamples the number of resamples falls, to no less than `FEWEST_RESAMPLES`.
-MOST_CELLS = 200_000_000
+MOST_CELLS = 50_000_000
 FEWEST_RESAMPLES = 200
 #: Weights held at once; a few arrays of 8 bytes a cell are live while a metric runs.
 CHUNK_CELLS = 2_000_000

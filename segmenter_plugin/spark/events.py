@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
 from segmenter_plugin.columns import PURCHASE, RETURN, Columns
@@ -205,12 +205,17 @@ def _money(config: Config) -> dict[str, Column]:
 
 def _without_duplicates(kept: DataFrame, config: Config, by_user: tuple[int | str, ...]) -> DataFrame:
     helpers = [_TIME_PROBLEM, _PRICE_IS_TEXT, _QUANTITY_IS_TEXT, Columns.quarantine_reason]
-    # The owner's own type and price stay until here: rows that differ in them are different rows.
     mapped = kept.drop(*helpers)
+    # The owner's own type and price stay until here: rows that differ in them are different rows.
+    every = [*event_columns(config), *(name for name in mapped.columns if name not in event_columns(config))]
     if Columns.event_id not in config.events.columns.mapped:
-        return mapped.repartition(*by_user).distinct()
-    others = [F.col(name) for name in mapped.columns if name not in (Columns.event_id, Columns.event_timestamp)]
+        # One sort, which is the order that events are written in; a hash of this many columns costs thrice as much.
+        return _first(mapped.repartition(*by_user), Window.partitionBy(*every).orderBy(Columns.user_id))
+    others = [name for name in every if name not in (Columns.event_id, Columns.event_timestamp)]
     anonymous = F.when(F.col(Columns.event_id).isNull(), F.struct(Columns.event_timestamp, *others))
     same = Window.partitionBy(Columns.event_id, anonymous).orderBy(Columns.event_timestamp, *others)
-    first = mapped.withColumn("_rank", F.row_number().over(same)).where(F.col("_rank") == 1).drop("_rank")
-    return first.repartition(*by_user)
+    return _first(mapped, same).repartition(*by_user)
+
+
+def _first(frame: DataFrame, same: WindowSpec) -> DataFrame:
+    return frame.withColumn("_rank", F.row_number().over(same)).where(F.col("_rank") == 1).drop("_rank")

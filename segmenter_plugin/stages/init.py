@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ def write_config(events: str, out: Path, *, force: bool = False) -> dict[str, An
     """
     if out.exists() and not force:
         raise ConfigError(f"{str(out)!r} exists.", hint="give another --out, or --force to overwrite it.")
-    text = render_config(inspect_events(events))
+    guess = inspect_events(events)
     out.parent.mkdir(parents=True, exist_ok=True)
+    # Paths in a configuration are taken from its own folder, --events from where the command was called.
+    text = render_config(replace(guess, path=os.path.relpath(events, out.parent)))
     aside = out.with_name(f".{out.name}.new")
     aside.write_text(text, encoding="utf-8")
     aside.replace(out)

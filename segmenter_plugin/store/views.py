@@ -92,7 +92,8 @@ def user_value_views(
         name_prefix: Put before every name.
         owner: Owner of all objects.
         tags: Yours, beside the two that mark the views as ours.
-        user_type: Arrow type of the ids, string (default) or int64, where `entity` is not given.
+        user_type: Arrow type of the ids, string or int64, where the entity does not say: string for the default
+            entity; for one of yours Feast asks the source (which fails for a FileSource with a glob).
 
     Raises:
         ConfigError: Names clash, cannot be Feast names, or no view is left.
@@ -101,6 +102,7 @@ def user_value_views(
     common = _Common(
         names=names,
         entity=entity or user_entity(user_type or pa.string(), owner=owner),
+        key_type=None if user_type is None else key_type(user_type),
         ttl=ttl or timedelta(0),
         owner=owner,
         tags=dict(tags or {}) | {GENERATION_TAG: generation},
@@ -137,6 +139,7 @@ def views_from_config(
         ttl=timedelta(days=store.ttl_days),
         name_prefix=store.name_prefix,
         owner=store.owner,
+        user_type=user_type,
     )
 
 
@@ -168,6 +171,7 @@ class _Common:
 
     names: FeatureNames
     entity: Entity
+    key_type: ValueType | None
     ttl: timedelta
     owner: str
     tags: dict[str, str]
@@ -193,10 +197,10 @@ class _Common:
         )
 
     def _key(self) -> list[Field]:
-        """None for an entity that declares no type: Feast then infers the key from the source."""
-        if self.entity.value_type == ValueType.UNKNOWN:
-            return []
-        return [Field(name=self.entity.join_key, dtype=from_value_type(self.entity.value_type))]
+        """Empty where nobody names the type: Feast then infers the key from the source."""
+        declared = self.entity.value_type
+        known = self.key_type if declared == ValueType.UNKNOWN else declared
+        return [] if known is None else [Field(name=self.entity.join_key, dtype=from_value_type(known))]
 
     def service(self, views: list[FeatureView]) -> FeatureService:
         return FeatureService(

@@ -74,4 +74,4 @@ def test_resamples_without_a_value_are_left_out():
 
 
 def test_large_data_gets_fewer_resamples():
-    assert [resample_count(rows) for rows in (10, 100_000, 400_000, 10_000_000)] == [1000, 1000, 500, 200]
+    assert [resample_count(rows) for rows in (10, 50_000, 100_000, 10_000_000)] == [1000, 1000, 500, 200]

@@ -97,6 +97,17 @@ def test_a_configuration_names_everything(shop, tmp_path):
     assert "funnel_14d_probabilities" in names
 
 
+def test_an_entity_without_type_takes_the_one_given(team_repo):
+    with pytest.warns(DeprecationWarning, match="value_type"):
+        untyped = Entity(name="customer", join_keys=["customer_id"])
+    declared = _declare(entity=untyped, user_type=pa.int64())
+    assert declared.user_scores.entity_columns == [Field(name="customer_id", dtype=Int64)]
+    store = open_store(team_repo)
+    store.apply(declared.objects(), partial=True)
+    assert store.get_feature_view("user_scores_g1").entity_columns[0].dtype == Int64
+    assert _declare(entity=untyped).user_scores.entity_columns == []
+
+
 @pytest.fixture
 def busy(team_repo):
     """A repository that already has an entity, three views and a service."""

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from segmenter_plugin.config import Config
+from segmenter_plugin.errors import ConfigError, MissingStageError, TrainingError
+from segmenter_plugin.model.artifact import UserEncoder
+from segmenter_plugin.stages.layout import Layout
+from segmenter_plugin.stages.train import finetune, pretrain
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A small shop with both artifacts made."""
+
+    config: Config
+    signal: ModuleType
+    pretrained: dict[str, Any]
+    finetuned: dict[str, Any]
+
+
+def read_signal_tables() -> ModuleType:
+    path = Path(__file__).parents[1] / "signal_tables.py"
+    spec = importlib.util.spec_from_file_location("signal_tables", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def build(signal: ModuleType, root: Path, change: Any = None, **sections: Any) -> Config:
+    quick = {"pretrain": {"epochs": 1}, "finetune": {"probe_epochs": 1, "epochs": 1}}
+    config = signal.signal_config(root, **(quick | sections))
+    for cutoff in config.training_cutoffs:
+        signal.write_cutoff(config, cutoff, signal.users_of(120), change=change)
+    return config
+
+
+@pytest.fixture(scope="module")
+def signal() -> ModuleType:
+    return read_signal_tables()
+
+
+@pytest.fixture(scope="module")
+def trained(signal: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    config = build(signal, tmp_path_factory.mktemp("trained"))
+    return Trained(config, signal, pretrain(config), finetune(config))
+
+
+def test_both_artifacts_are_read(trained: Trained) -> None:
+    layout = Layout.of(trained.config)
+    for result, place in ((trained.pretrained, layout.pretrained), (trained.finetuned, layout.encoder)):
+        assert result["artifact"] == str(place)
+        assert not result["skipped"]
+        assert UserEncoder.from_pretrained(place).model_version == result["model_version"]
+        json.dumps(result)
+
+
+def test_trained_through_is_the_end_of_the_last_label_window(trained: Trained) -> None:
+    layout = Layout.of(trained.config)
+    assert UserEncoder.from_pretrained(layout.pretrained).trained_through == datetime(2024, 4, 1, tzinfo=UTC)
+    assert UserEncoder.from_pretrained(layout.encoder).trained_through == datetime(2024, 4, 15, tzinfo=UTC)
+    assert trained.finetuned["trained_through"] == "2024-04-15T00:00:00+00:00"
+
+
+def test_a_second_run_is_skipped(trained: Trained) -> None:
+    for stage, first in ((pretrain, trained.pretrained), (finetune, trained.finetuned)):
+        assert stage(trained.config) == first | {"skipped": True}
+
+
+def test_logs_stay_and_checkpoints_go(trained: Trained) -> None:
+    training = Layout.of(trained.config).training
+    assert list(training.rglob("events.out.tfevents.*"))
+    assert not list(training.rglob("checkpoint-*"))
+    assert not list(training.rglob("*.safetensors"))
+
+
+def test_another_seed_and_place_leave_the_stores_artifact(trained: Trained, tmp_path: Path) -> None:
+    result = finetune(trained.config, seed=11, output=tmp_path / "other")
+    assert result["model_version"] != trained.finetuned["model_version"]
+    assert UserEncoder.from_pretrained(tmp_path / "other").model_version == result["model_version"]
+    assert finetune(trained.config)["skipped"]
+
+
+def test_the_same_inputs_give_the_same_model(trained: Trained, tmp_path: Path) -> None:
+    config = build(trained.signal, tmp_path)
+    assert pretrain(config)["model_version"] == trained.pretrained["model_version"]
+    assert finetune(config)["model_version"] == trained.finetuned["model_version"]
+
+
+def changed(config: Config, **sections: dict[str, Any]) -> Config:
+    update = {name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}
+    return config.model_copy(update=update)
+
+
+def test_only_what_matters_makes_a_stage_run_again(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    from segmenter_plugin.model import finetuning, pretraining
+
+    class Ran(Exception):  # noqa: N818 - no error, a sign
+        pass
+
+    def ran(*_: Any, **__: Any) -> None:
+        raise Ran
+
+    monkeypatch.setattr(pretraining, "pretrain_encoder", ran)
+    monkeypatch.setattr(finetuning, "finetune_encoder", ran)
+    config = trained.config
+    assert pretrain(changed(config, segments={"count": 9}, finetune={"epochs": 9}))["skipped"]
+    assert finetune(changed(config, segments={"count": 9}))["skipped"]
+    for stage, sections in (
+        (pretrain, {"encoder": {"embedding_size": 16}}),
+        (pretrain, {"pretrain": {"mask_probability": 0.5}}),
+        (pretrain, {"training": {"seed": 6}}),
+        (finetune, {"finetune": {"epochs": 9}}),
+    ):
+        with pytest.raises(Ran):
+            stage(changed(config, **sections))
+
+
+def test_a_pretrained_encoder_of_another_configuration_is_told(
+    trained: Trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    finetune(changed(trained.config, pretrain={"mask_probability": 0.5}))
+    assert "made from other tables or another configuration" in caplog.text
+
+
+def test_what_is_missing_is_named_with_its_command(signal: ModuleType, tmp_path: Path) -> None:
+    config = signal.signal_config(tmp_path)
+    with pytest.raises(MissingStageError) as caught:
+        pretrain(config)
+    assert caught.value.hint == "run `segmenter build --cutoff 2024-03-01T00:00:00+00:00` first."
+    build(signal, tmp_path)
+    with pytest.raises(MissingStageError) as caught:
+        finetune(config)
+    assert caught.value.hint == "run `segmenter pretrain` first."
+
+
+def test_a_configuration_that_trains_nothing_is_refused(signal: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[training\] cutoffs is empty"):
+        pretrain(signal.signal_config(tmp_path, training={"cutoffs": []}))
+    with pytest.raises(ConfigError, match=r"no \[\[tasks\]\]"):
+        finetune(signal.signal_config(tmp_path, tasks=[]))
+
+
+def test_an_unknown_objective_is_refused(signal: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'cloze' is not known"):
+        pretrain(build(signal, tmp_path, pretrain={"objective": "cloze"}))
+
+
+@pytest.mark.parametrize(("value", "message"), [(True, "are the same: "), (None, "are censored")])
+def test_labels_that_teach_nothing_are_refused(
+    signal: ModuleType, tmp_path: Path, value: bool | None, message: str
+) -> None:
+    def change(rows: pa.Table) -> pa.Table:
+        place = rows.column_names.index("purchase_14d_label")
+        return rows.set_column(place, rows.schema.field(place), pa.array([value] * rows.num_rows, pa.bool_()))
+
+    config = build(signal, tmp_path, change=change, pretrain={"epochs": 0})
+    pretrain(config)
+    with pytest.raises(TrainingError, match=f"training labels of purchase_14d {message}"):
+        finetune(config)
+    assert not Layout.of(config).encoder.exists()
+
+
+def test_no_validation_users_are_refused(signal: ModuleType, tmp_path: Path) -> None:
+    config = build(signal, tmp_path, training={"validation_share": 0.0})
+    with pytest.raises(TrainingError, match="no validation users"):
+        pretrain(config)
+
+
+def test_a_task_whose_last_window_is_censored_trains_on_the_others(signal: ModuleType, tmp_path: Path) -> None:
+    tasks = [
+        {"name": "purchase", "kind": "binary", "prediction_days": 14},
+        {"name": "spend", "kind": "value", "prediction_days": 28},
+    ]
+    config = build(signal, tmp_path, tasks=tasks, pretrain={"epochs": 0})
+    last = config.training_cutoffs[-1]
+
+    def censor(rows: pa.Table) -> pa.Table:
+        place = rows.column_names.index("spend_28d_label")
+        return rows.set_column(place, rows.schema.field(place), pa.nulls(rows.num_rows, pa.float64()))
+
+    signal.write_cutoff(config, last, signal.users_of(120), change=censor)
+    pretrain(config)
+    # 1 April and 14 days, not 28; 1 March and 28 days is earlier.
+    assert finetune(config)["trained_through"] == "2024-04-15T00:00:00+00:00"
