@@ -42,13 +42,14 @@ def show(result: dict[str, Any]) -> None:
 
 
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    """Draw rows as a table on stdout; columns come from the first row's keys."""
+    """Draw rows as a table on stdout; a row may lack some of the others' keys."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
     table = Table(title=title, title_justify="left", title_style="bold")
-    for name in rows[0] if rows else ():
+    for name in names:
         numeric = all(isinstance(row.get(name), int | float) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(_cell(row.get(name)) for name in names))
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
 

@@ -97,7 +97,9 @@ def behaviour(config: Config, cutoff: datetime, users: Sequence[Any], seed: int 
     for field in schema:
         if field.name in columns:
             continue
-        values: Any = lengths if "count" in field.name else spent if "sum" in field.name or "amount" in field.name else recency
+        values: Any = (
+            lengths if "count" in field.name else spent if "sum" in field.name or "amount" in field.name else recency
+        )
         columns[field.name] = pa.array(values.astype(float), from_pandas=True, mask=~np.isfinite(values.astype(float)))
     columns["user_id"] = pa.array(users, user_type)
     columns["event_timestamp"] = pa.array([cutoff] * len(users), TIMESTAMP)
@@ -112,7 +114,10 @@ def labels(config: Config, cutoff: datetime, users: Sequence[Any], seed: int = 0
     bought = random.random(len(users)) < 0.1 + 0.8 * keen
     spent = np.where(bought, np.exp(random.normal(1 + 2 * keen, 0.5)), 0.0)
     seen = random.random(len(users)) < 0.5
-    liked = [["category-3", "category-4"] if b and k > 0.5 else ["category-0"] if b else [] for b, k in zip(bought, keen, strict=True)]
+    liked = [
+        ["category-3", "category-4"] if b and k > 0.5 else ["category-0"] if b else []
+        for b, k in zip(bought, keen, strict=True)
+    ]
     by_kind = {
         "binary": pa.array(bought),
         "value": pa.array(spent),

@@ -69,9 +69,10 @@ def test_a_missing_package_names_its_extra(capsys, monkeypatch):
 
 
 def test_a_result_is_drawn_and_ends_in_one_json_line(capsys):
-    result = {"rows": 2, "tables": {"Users": [{"user": "a", "spend": 1234.5}, {"user": "b", "spend": None}]}}
+    result = {"rows": 2, "tables": {"Users": [{"user": "a", "spend": 1234.5}, {"user": "b", "spend": None, "late": 1}]}}
     show(result)
     out = capsys.readouterr().out
     assert "Users" in out
+    assert "late" in out
     assert "1,234" in out or "1,235" in out
     assert json.loads(out.splitlines()[-1]) == result

@@ -145,9 +145,9 @@ def load_examples(
                 part = batch.filter(pa.array(chosen))
                 encoded = {} if labels is None else labels.of(part.column(Columns.user_id))
                 side.append(Examples(features.encode(part), encoded))
-    training, validating = (_concatenate(side) for side in sides)
-    for what, side in (("training", training), ("validation", validating)):
-        if not len(side):
+    training, validating = (_concatenate(parts) for parts in sides)
+    for what, examples in (("training", training), ("validation", validating)):
+        if not len(examples):
             raise TrainingError(
                 f"there are no {what} users among {len(training) + len(validating)} examples "
                 f"(validation_share = {split.share}).",

@@ -102,7 +102,7 @@ def fit_target(task: TaskConfig, training: pa.ChunkedArray) -> Target:
     if not len(labels):
         raise TrainingError(
             f"all {len(training)} training labels of {task.window_name} are censored.",
-            hint=f"take training cutoffs whose window of {task.gap_days + task.prediction_days} days is over in the events.",
+            hint=f"take training cutoffs that have {task.gap_days + task.prediction_days} days of events after them.",
         )
     if task.kind == "multilabel":
         counts = _value_counts(labels.combine_chunks().flatten())
@@ -134,6 +134,7 @@ def _value_counts(values: pa.Array) -> dict[str, int]:
 
 def _one_class(task: TaskConfig, count: int, value: str) -> TrainingError:
     return TrainingError(
-        f"all {count} training labels of {task.window_name} are the same: {value}; a model cannot learn from one class.",
+        f"all {count} training labels of {task.window_name} are the same: {value}; "
+        "a model cannot learn from one class.",
         hint="check the task's event_type and prediction_days, or take more training cutoffs.",
     )

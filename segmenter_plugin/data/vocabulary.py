@@ -104,7 +104,7 @@ class ValueCounts:
         self._counts[column].update(dict(zip(values.to_pylist(), counted.field("counts").to_pylist(), strict=True)))
 
     def vocabulary(self, min_count: int, max_size: int) -> Vocabulary:
-        """The values seen at least `min_count` times, at most `max_size` a column, most frequent first, then by name."""
+        """Values seen at least `min_count` times, `max_size` a column at most: most frequent first, then by name."""
         chosen = {}
         for column, counts in self._counts.items():
             frequent = sorted((-count, value) for value, count in counts.items() if count >= min_count)

@@ -1,7 +1,8 @@
 """A trained model as a directory: safetensors and JSON, no code and no pickles.
 
 Files:
-    config.json         format_version, encoder settings, features, tasks, trained_through, model_version, metrics, versions
+    config.json         format_version, encoder settings, features, tasks, trained_through, model_version, metrics,
+                        versions of the packages
     vocabulary.json     known values by categorical column
     model.safetensors   weights of the encoder (``encoder.``) and the heads (``heads.``)
     README.md           the model card
@@ -98,8 +99,9 @@ class UserEncoder:
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.encoder.settings.embedding_size), dtype=np.float32)
 
-    def to(self, device: torch.device | str) -> Self:
-        """Move the network to a device, in place."""
+    def to(self, device: torch.device | str | None = None) -> Self:
+        """Move the network to a device, in place; by default to the GPU, where there is one."""
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.encoder.to(device)
         if self.heads is not None:
             self.heads.to(device)

@@ -24,8 +24,8 @@ Turns one user's behaviour (the last {length} events before a cutoff, and activi
 ## What training measured
 {metrics}
 
-These come from users that were held out of training at the same cutoffs. Quality at a later cutoff is what `segmenter evaluate`
-measures.
+These come from users that were held out of training at the same cutoffs. Quality at a later cutoff is what
+`segmenter evaluate` measures.
 
 ## Use
 ```python

@@ -34,8 +34,12 @@ class EventEmbedding(nn.Module):
         self.weekdays = nn.Embedding(_WEEKDAYS, hidden_size)
         self.numbers = nn.Linear(numeric_width, hidden_size) if numeric_width else None
         self.times = nn.Sequential(nn.Linear(2, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
-        for table in (*self.tables.values(), self.hours, self.weekdays):
-            nn.init.normal_(table.weight, std=0.1)
+        for table in (*(self.table(name) for name in sizes), self.hours.weight, self.weekdays.weight):
+            nn.init.normal_(table, std=0.1)
+
+    def table(self, name: str) -> Tensor:
+        """Embeddings of one column's values, (vocabulary size, H)."""
+        return self.tables.get_parameter(f"{name}.weight")
 
     def forward(self, batch: TensorBatch, hidden: Tensor | None = None) -> Tensor:
         """Embed every event.

@@ -55,15 +55,17 @@ def finetune_encoder(
     targets: Sequence[Target],
     training: Examples,
     validation: Examples,
+    *,
     config: Config,
     folder: Path,
     seed: int,
 ) -> tuple[TaskHeads, Outcome]:
     """Train an encoder, in place, together with new heads: first summary and heads alone, then everything.
 
-    Random heads would distort what pretraining taught, so they are trained first, on pooled sequences that are computed
-    once (Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features", arXiv 2202.10054, section 3.4); many epochs of that cost
-    less than one of the whole. If no epoch of the whole does better on the validation users, the first part's weights stay.
+    Random heads would distort what pretraining taught, so they are trained first, on pooled sequences that are
+    computed once (Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features", arXiv 2202.10054, section 3.4);
+    many epochs of that cost less than one of the whole. If no epoch of the whole does better on the validation users,
+    the first part's weights stay.
 
     Args:
         encoder: Pretrained, or as drawn.
@@ -96,13 +98,15 @@ def finetune_encoder(
     probed = Outcome(validation_loss=float("inf"), epochs=0.0, steps=0)
     if settings.probe_epochs:
         rows = PooledRows.of(encoder, training), PooledRows.of(encoder, validation)
-        probed = train(_Probing(encoder.summary, heads), *rows, plan, folder / "heads", "finetune heads")
+        probed = train(_Probing(encoder.summary, heads), *rows, plan, folder=folder / "heads", name="finetune heads")
     if not settings.epochs:
         return heads, probed
     whole = _Finetuning(encoder, heads, settings.event_dropout)
     before = {name: value.clone() for name, value in whole.state_dict().items()}
     plan = replace(plan, epochs=settings.epochs, learning_rate=settings.learning_rate)
-    outcome = train(whole, SequenceRows(training), SequenceRows(validation), plan, folder / "whole", "finetune")
+    outcome = train(
+        whole, SequenceRows(training), SequenceRows(validation), plan, folder=folder / "whole", name="finetune"
+    )
     if outcome.validation_loss < probed.validation_loss:
         return heads, outcome
     logger.info("finetune: the heads alone did better (%.4f), so their weights stay", probed.validation_loss)

@@ -38,7 +38,10 @@ class Head(nn.Module):
         self.target = target
         outputs = len(target.classes) or self.width
         self.layers = nn.Sequential(
-            nn.Linear(embedding_size, embedding_size), nn.GELU(), nn.Dropout(dropout), nn.Linear(embedding_size, outputs)
+            nn.Linear(embedding_size, embedding_size),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(embedding_size, outputs),
         )
 
     def forward(self, embedding: Tensor) -> Tensor:
@@ -66,7 +69,9 @@ class BinaryHead(Head):
 
     def loss(self, raw: Tensor, label: Tensor, logit: Tensor | None) -> Tensor:  # noqa: ARG002 - one signature for all heads
         """Binary cross entropy."""
-        return _masked_mean(functional.binary_cross_entropy_with_logits(raw[:, 0], label.nan_to_num(), reduction="none"), label)
+        return _masked_mean(
+            functional.binary_cross_entropy_with_logits(raw[:, 0], label.nan_to_num(), reduction="none"), label
+        )
 
     def scores(self, raw: Tensor, logit: Tensor | None) -> dict[str, Tensor]:  # noqa: ARG002
         """The probability."""

@@ -22,9 +22,9 @@ class MaskedEvent(nn.Module):
     """Hide whole events and predict every field of them from the others.
 
     An event's item is hidden together with its category and all its other fields, since one field gives away the next;
-    its time stays. Targets are dense: all categorical fields (cross entropy, each over log of its vocabulary, so that no
-    field drowns the others) and all numbers (Huber). As masked language models (Devlin et al. 2019), over events of several
-    fields as in UserBERT (Wu et al. 2021).
+    its time stays. Targets are dense: all categorical fields (cross entropy, each over log of its vocabulary, so that
+    no field drowns the others) and all numbers (Huber). As masked language models (Devlin et al. 2019), over events of
+    several fields as in UserBERT (Wu et al. 2021).
 
     Relatives: `BERT4Rec` hides the item alone.
 
@@ -59,7 +59,7 @@ class MaskedEvent(nn.Module):
         """Cross entropy of one field over the masked events, (M, H) and (M,)."""
         known = target > UNKNOWN
         states, target = self.decoders[name](states[known]), target[known]
-        table, bias = self.encoder.events.tables[name].weight, self.biases[name]
+        table, bias = self.encoder.events.table(name), self.biases[name]
         if len(table) > _FULL_SOFTMAX:
             drawn = torch.randint(SPECIAL_COUNT, len(table), (_RANDOM_NEGATIVES,), device=target.device)
             candidates, target = torch.unique(torch.cat([target, drawn]), return_inverse=True)

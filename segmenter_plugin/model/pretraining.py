@@ -61,5 +61,7 @@ def pretrain_encoder(
         patience=2,
         seed=config.training.seed,
     )
-    outcome = train(_Pretraining(task), SequenceRows(training), SequenceRows(validation), plan, folder, "pretrain")
+    outcome = train(
+        _Pretraining(task), SequenceRows(training), SequenceRows(validation), plan, folder=folder, name="pretrain"
+    )
     return encoder, outcome

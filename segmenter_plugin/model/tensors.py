@@ -56,4 +56,4 @@ def hide_events(batch: TensorBatch, probability: float) -> tuple[TensorBatch, Te
     chance = torch.rand(batch["mask"].shape, device=batch["mask"].device)
     hidden = (chance < probability) & batch["mask"]
     categorical = {name: numbers.masked_fill(hidden, MASK) for name, numbers in batch["categorical"].items()}
-    return TensorBatch(**{**batch, "categorical": categorical}), hidden  # type: ignore[typeddict-item]
+    return TensorBatch(**{**batch, "categorical": categorical}), hidden

@@ -77,7 +77,9 @@ class Outcome:
     steps: int
 
 
-def train(model: nn.Module, training: TrainingRows, validation: TrainingRows, plan: Plan, folder: Path, name: str) -> Outcome:
+def train(
+    model: nn.Module, training: TrainingRows, validation: TrainingRows, plan: Plan, *, folder: Path, name: str
+) -> Outcome:
     """Train a model in place and leave it with its best weights.
 
     A run that was killed goes on from its newest whole checkpoint in `folder`, to the same weights.
@@ -190,6 +192,7 @@ def _arguments(plan: Plan, folder: Path, steps_per_epoch: int) -> TrainingArgume
         label_names=["labels"],
         remove_unused_columns=False,
         disable_tqdm=True,
+        log_level="error",
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=plan.seed,
@@ -282,7 +285,12 @@ class _LogLines(TrainerCallback):  # type: ignore[misc]
         self._name = name
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any  # noqa: ARG002
+        self,
+        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002 - Trainer's signature
+        logs: dict[str, float],
+        **_: Any,
     ) -> None:
         """Check and tell the losses."""
         losses = {key: logs[key] for key in ("loss", "eval_loss") if key in logs}
@@ -296,5 +304,5 @@ class _LogLines(TrainerCallback):  # type: ignore[misc]
 def _not_a_number(name: str, value: float | None) -> TrainingError:
     return TrainingError(
         f"{name}: the loss is {value}, so the weights are unusable.",
-        hint=f"lower the learning rate of [{name.split()[0]}], and look for extreme amounts in the events.",
+        hint=f"lower the learning rate of [{name.split(maxsplit=1)[0]}], and look for extreme amounts in the events.",
     )

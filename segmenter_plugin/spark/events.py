@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
 from segmenter_plugin.columns import PURCHASE, RETURN, Columns
 from segmenter_plugin.config import Config
+from segmenter_plugin.errors import EventsError
 from segmenter_plugin.schemas import numeric_columns
 from segmenter_plugin.spark.mapping import as_number, as_text, check_columns, is_finite, owner_column, text_columns
 from segmenter_plugin.spark.mapping import user_ids as typed_user_ids
@@ -116,6 +119,22 @@ def clean_events(raw: DataFrame, config: Config, partitions: int | None = None) 
     events = _without_duplicates(kept, config, by_user).select(*event_columns(config))
     refused = raw.select(raw_row, *typed).withColumn(Columns.quarantine_reason, _reason(config)).where(~is_kept)
     return CleanEvents(events, refused.select(Columns.quarantine_reason, Columns.raw_row), counts)
+
+
+def count_events(clean: CleanEvents, where: str) -> dict[str, Any]:
+    """The one row of `clean.counts`; this is the first time that the owner's rows are read.
+
+    Raises:
+        EventsError: They cannot be read to the end; `where` names them in the message.
+    """
+    try:
+        (found,) = clean.counts.toArrow().to_pylist()
+    except PySparkException as error:
+        raise EventsError(
+            f"the events of {where!r} break off: {str(error).splitlines()[0]}",
+            hint="look for a file that is damaged, or whose columns differ from the others'.",
+        ) from error
+    return dict(found)
 
 
 def _typed(raw: DataFrame, config: Config) -> tuple[list[Column], list[str]]:

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pyspark import SparkContext
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from segmenter_plugin.spark.java import find_java
+
+#: The stages' annotations take Spark's types from here, as only this room imports pyspark.
+__all__ = ["REQUIRED_SETTINGS", "DataFrame", "SparkSession", "open_session"]
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.partition import (
     data_files,
@@ -28,12 +27,12 @@ from segmenter_plugin.data.partition import (
 )
 from segmenter_plugin.errors import CutoffError
 from segmenter_plugin.schemas import behaviour_schema, labels_schema, user_type_of
+from segmenter_plugin.spark.output import LazySession, file_count, row_count, write_frame
 from segmenter_plugin.stages.clean import current_events
 from segmenter_plugin.stages.layout import Layout
-from segmenter_plugin.stages.spark_output import LazySession, file_count, row_count, write_frame
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from segmenter_plugin.spark.session import DataFrame, SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +148,7 @@ def _timeline(pending: list[datetime], config: Config, spark: SparkSession) -> D
 def _build_cutoff(
     cutoff: datetime, made_from: dict[str, str], timeline: DataFrame, events: dict[str, Any], config: Config
 ) -> None:
+    from segmenter_plugin.spark.behaviour import as_of, build_behaviour
     from segmenter_plugin.spark.labels import build_labels
 
     layout, started = Layout.of(config), time.perf_counter()
@@ -157,13 +157,13 @@ def _build_cutoff(
         manifest: dict[str, Any] = {"stage": name, "fingerprint": fingerprinted, "cutoff": cutoff.isoformat()}
         manifest |= {"complete_through": complete.isoformat(), "is_complete": cutoff <= complete}
         if name == "behaviour":
-            frame = _behaviour(timeline, cutoff, config)
+            frame = build_behaviour(timeline, cutoff, config)
         else:
             frame = build_labels(timeline, cutoff, complete, config)
         user_type = user_type_of(pq.read_schema(data_files(layout.clean_events)[0]))
         schema = (behaviour_schema if name == "behaviour" else labels_schema)(config, user_type)
         with new_partition(_folder(layout, name, cutoff), layout.root, manifest) as staging:
-            write_frame(_with_cutoff(frame, cutoff).select(*schema.names), staging)
+            write_frame(as_of(frame, cutoff).select(*schema.names), staging)
             manifest["users"] = row_count(staging)
             if not manifest["users"]:
                 raise CutoffError(
@@ -175,21 +175,6 @@ def _build_cutoff(
                 manifest["base_rates"] = _base_rates(staging, config)
     seconds = time.perf_counter() - started
     logger.info("built %s as of %s in %.1f s", " and ".join(made_from), cutoff.isoformat(), seconds)
-
-
-def _behaviour(timeline: DataFrame, cutoff: datetime, config: Config) -> DataFrame:
-    from segmenter_plugin.spark.activity import build_activity
-    from segmenter_plugin.spark.sequences import build_sequences
-
-    # Both sides are partitioned and sorted by user already: a merge moves nothing, a broadcast would.
-    sequences = build_sequences(timeline, cutoff, config).hint("merge")
-    return sequences.join(build_activity(timeline, cutoff, config), Columns.user_id)
-
-
-def _with_cutoff(frame: DataFrame, cutoff: datetime) -> DataFrame:
-    from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
-
-    return frame.withColumn(Columns.event_timestamp, F.lit(cutoff)).sortWithinPartitions(Columns.user_id)
 
 
 def _base_rates(folder: Path, config: Config) -> dict[str, Any]:

@@ -15,13 +15,12 @@ from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.partition import file_fingerprints, fingerprint, is_current, new_partition, require_manifest
 from segmenter_plugin.errors import EventsError
+from segmenter_plugin.spark.output import LazySession, file_count, row_count, write_frame
 from segmenter_plugin.stages.layout import Layout
-from segmenter_plugin.stages.spark_output import LazySession, file_count, row_count, write_frame
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
     from segmenter_plugin.spark.events import CleanEvents
+    from segmenter_plugin.spark.session import DataFrame, SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -94,17 +93,9 @@ def _clean(config: Config, spark: SparkSession, made_from: str) -> None:
 
 def _counted(clean: CleanEvents, config: Config) -> dict[str, Any]:
     """Counts, from one pass over the owner's rows; raises where nothing is usable, before anything is written."""
-    from pyspark.errors import PySparkException
+    from segmenter_plugin.spark.events import REASONS, UNREADABLE, count_events
 
-    from segmenter_plugin.spark.events import REASONS, UNREADABLE
-
-    try:
-        (found,) = clean.counts.toArrow().to_pylist()
-    except PySparkException as error:
-        raise EventsError(
-            f"the events of {config.events.table or config.events.path!r} break off: {str(error).splitlines()[0]}",
-            hint="look for a file that is damaged, or whose columns differ from the others'.",
-        ) from error
+    found = count_events(clean, str(config.events.table or config.events.path))
     quarantined = {reason: found[reason] for reason in REASONS if found[reason]}
     valid = found["rows"] - sum(quarantined.values())
     if not valid or "event_timestamp_naive" in quarantined:

@@ -13,7 +13,8 @@ from typing import Any
 
 from segmenter_plugin.config import Config, load_config
 from segmenter_plugin.data.complete_journey import write_events
-from segmenter_plugin.errors import ArtifactError
+from segmenter_plugin.errors import ConfigError
+from segmenter_plugin.stages.feature_repo import CONFIG_NAME, copy_feature_repo
 from segmenter_plugin.stages.layout import Layout
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def demo(root: Path, *, small: bool = False) -> dict[str, Any]:
     root.mkdir(parents=True, exist_ok=True)
     steps = _Steps()
     steps.run("events", "The Complete Journey, as a shop's lake", lambda: _prepare(root, small=small))
-    config = load_config(root / "segmenter.toml")
+    config = load_config(root / CONFIG_NAME)
     judged_at = _evaluation_cutoff(config)
     served = [judged_at - EARLIER, judged_at]
     cutoffs = sorted({*config.training_cutoffs, *served})
@@ -83,35 +84,17 @@ class _Steps:
 def _prepare(root: Path, *, small: bool) -> dict[str, Any]:
     """Raw events, configuration and Feast repo; a configuration that is there is the user's own and stays."""
     events = write_events(root / "raw", households=SMALL_HOUSEHOLDS if small else None)
-    if (root / "segmenter.toml").exists():
-        logger.info("using the configuration that is there: %s", root / "segmenter.toml")
+    if (root / CONFIG_NAME).exists():
+        logger.info("using the configuration that is there: %s", root / CONFIG_NAME)
     else:
-        shutil.copyfile(Path(__file__).with_name("demo.toml"), root / "segmenter.toml")
-    repo = root / "feature_repo"
-    repo.mkdir(exist_ok=True)
-    for path in sorted([*feature_repo_source().glob("*.py"), *feature_repo_source().glob("*.yaml")]):
-        shutil.copyfile(path, repo / path.name)
-    return {"events": str(events), "config": str(root / "segmenter.toml"), "feature_repo": str(repo)}
-
-
-def feature_repo_source() -> Path:
-    """The Feast repo that the package carries: beside it in a checkout, inside it once installed.
-
-    Raises:
-        ArtifactError: It is in neither place.
-    """
-    package = Path(__file__).parents[1]
-    for folder in (package / "_feature_repo", package.parent / "feature_repo"):
-        if (folder / "feature_store.yaml").is_file():
-            return folder
-    raise ArtifactError("the package carries no feature_repo.", hint="install it again, with pip.")
+        shutil.copyfile(Path(__file__).with_name("demo.toml"), root / CONFIG_NAME)
+    repo = copy_feature_repo(root / "feature_repo")
+    return {"events": str(events), "config": str(root / CONFIG_NAME), "feature_repo": str(repo)}
 
 
 def _evaluation_cutoff(config: Config) -> datetime:
     cutoff = config.evaluation_cutoff
     if cutoff is None:
-        from segmenter_plugin.errors import ConfigError
-
         raise ConfigError(
             "the demo's configuration has no [training] evaluation_cutoff.",
             hint="remove segmenter.toml from the run's folder; the demo writes it anew.",

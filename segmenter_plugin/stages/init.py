@@ -1,4 +1,4 @@
-"""`segmenter init`: a configuration for events that nobody has described yet."""
+"""`segmenter init`: a configuration, and a Feast repo, for events that nobody has described yet."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 
 from segmenter_plugin.data.inspect import inspect_events, render_config
 from segmenter_plugin.errors import ConfigError
+from segmenter_plugin.stages.feature_repo import CONFIG_NAME, copy_feature_repo
 
 logger = logging.getLogger(__name__)
 
 
 def write_config(events: str, out: Path, *, force: bool = False) -> dict[str, Any]:
-    """Look at the events and write a commented configuration.
+    """Look at the events and write a commented configuration, and a Feast repo beside it where there is none.
 
     Args:
         events: Parquet or CSV: a file, folder or glob.
@@ -35,6 +36,8 @@ def write_config(events: str, out: Path, *, force: bool = False) -> dict[str, An
     aside = out.with_name(f".{out.name}.new")
     aside.write_text(text, encoding="utf-8")
     aside.replace(out)
+    if out.name == CONFIG_NAME:
+        copy_feature_repo(out.parent / "feature_repo")
     doubts = [line.strip() for line in text.splitlines() if "# check:" in line]
     logger.info("wrote %s; %d guesses to check", out, len(doubts))
     return {"config": str(out), "check": doubts}

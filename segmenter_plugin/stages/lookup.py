@@ -80,8 +80,11 @@ def point_in_time(
     asked = moments_frame(store, service, moments)
     rows = _jsonable(frame_rows(training_frame(store, service, asked)))
     join_key = asked.columns[0]
-    keys = (join_key, Columns.event_timestamp)
-    short = [{key: row[key] for key in keys} | _short(config, row) for row in rows]
+    shown = [f"{time:%Y-%m-%d %H:%M}" for time in asked[Columns.event_timestamp]]
+    short = [
+        {join_key: row[join_key], Columns.event_timestamp: time} | _short(config, row)
+        for row, time in zip(rows, shown, strict=True)
+    ]
     return {"service": service, "rows": rows, "tables": {f"Point-in-time features of {service}, in short": short}}
 
 

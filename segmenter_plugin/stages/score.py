@@ -70,8 +70,6 @@ class _Models:
     def model(self) -> UserEncoder:
         """The artifact, read once, on the GPU where there is one."""
         if self._model is None:
-            import torch
-
             from segmenter_plugin.model.artifact import UserEncoder
 
             model = UserEncoder.from_pretrained(self._place)
@@ -82,7 +80,7 @@ class _Models:
                     f"the configuration asks for {[task.window_name for task in asked]}.",
                     hint="run `segmenter finetune` with this configuration.",
                 )
-            self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+            self._model = model.to()
         return self._model
 
 
@@ -104,7 +102,7 @@ def _score_one(config: Config, cutoff: datetime, layout: Layout, models: _Models
             cutoff_key(cutoff),
             model.trained_through.isoformat(),
         )
-    manifest = {"stage": "score", "fingerprint": made_from, "model_version": models.version}
+    manifest: dict[str, Any] = {"stage": "score", "fingerprint": made_from, "model_version": models.version}
     with new_partition(place, config.root_path, manifest) as staging:
         manifest["rows"] = _write(model, config, behaviour, staging / "part-0.parquet")
     logger.info("score %s: %s users", cutoff_key(cutoff), manifest["rows"])
@@ -117,7 +115,9 @@ def _write(model: UserEncoder, config: Config, behaviour: Path, path: Path) -> i
 
     files = data_files(behaviour)
     if not files:
-        raise MissingStageError(f"{str(behaviour)!r} holds no users.", hint="check the cutoff against the events' times.")
+        raise MissingStageError(
+            f"{str(behaviour)!r} holds no users.", hint="check the cutoff against the events' times."
+        )
     schema = schemas.scores_schema(config, schemas.user_type_of(pq.read_schema(files[0])))
     rows = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:

@@ -74,7 +74,14 @@ def pretrain(config: Config) -> dict[str, Any]:
         trained_through=max(source.cutoff for source in sources),
         metrics=_metrics("pretrain", outcome) | {"training_examples": len(training)},
     )
-    return _commit(model, outcome, layout.pretrained, config, {"stage": "pretrain", "fingerprint": made_from}, folder)
+    return _commit(
+        model,
+        outcome,
+        layout.pretrained,
+        config,
+        manifest={"stage": "pretrain", "fingerprint": made_from},
+        folder=folder,
+    )
 
 
 def finetune(config: Config, *, seed: int | None = None, output: Path | None = None) -> dict[str, Any]:
@@ -113,7 +120,9 @@ def finetune(config: Config, *, seed: int | None = None, output: Path | None = N
     training, validation = load_examples(sources, start.features, targets, split)
     logger.info("finetune: %d training and %d validation examples", len(training), len(validation))
     folder = layout.training / f"finetune-{made_from[:12]}"
-    heads, outcome = finetune_encoder(start.encoder, targets, training, validation, config, folder, seed)
+    heads, outcome = finetune_encoder(
+        start.encoder, targets, training, validation, config=config, folder=folder, seed=seed
+    )
     ends = [target.task.window(cutoff)[1] for cutoff, target in uncensored_windows(sources, targets)]
     model = UserEncoder(
         start.encoder,
@@ -122,7 +131,9 @@ def finetune(config: Config, *, seed: int | None = None, output: Path | None = N
         heads=heads,
         metrics=dict(start.metrics) | _metrics("finetune", outcome) | {"training_examples": len(training)},
     )
-    return _commit(model, outcome, place, config, {"stage": "finetune", "fingerprint": made_from}, folder)
+    return _commit(
+        model, outcome, place, config, manifest={"stage": "finetune", "fingerprint": made_from}, folder=folder
+    )
 
 
 def _sources(config: Config, *, with_labels: bool) -> tuple[list[Source], dict[str, Any]]:
@@ -145,9 +156,7 @@ def _sources(config: Config, *, with_labels: bool) -> tuple[list[Source], dict[s
 
 def _pretrain_fingerprint(config: Config, inputs: Mapping[str, Any]) -> str:
     columns = [*schemas.categorical_columns(config), *schemas.numeric_columns(config), *_aggregates(config)]
-    sections = {
-        name: getattr(config, name).model_dump(mode="json") for name in ("encoder", "pretrain", "sequences")
-    }
+    sections = {name: getattr(config, name).model_dump(mode="json") for name in ("encoder", "pretrain", "sequences")}
     split = {"validation_share": config.training.validation_share, "seed": config.training.seed}
     return fingerprint("pretrain", inputs, sections | {"columns": columns, "training": split})
 
@@ -176,7 +185,7 @@ def _warn_if_stale(config: Config, pretrained: Mapping[str, Any]) -> None:
 
 
 def _commit(
-    model: UserEncoder, outcome: Outcome, place: Path, config: Config, manifest: dict[str, Any], folder: Path
+    model: UserEncoder, outcome: Outcome, place: Path, config: Config, *, manifest: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
     manifest |= {
         "model_version": model.model_version,

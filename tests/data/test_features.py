@@ -84,7 +84,7 @@ def test_a_null_list_is_an_empty_one(features: Features, rows: pa.RecordBatch) -
 def test_sequences_that_are_not_parallel_are_refused(features: Features, rows: pa.RecordBatch) -> None:
     columns = {name: rows.column(name) for name in rows.schema.names}
     columns["item_id_sequence"] = pa.array([["a"], ["b"], ["b"]])
-    with pytest.raises(SchemaError, match="'item_id_sequence'.*differ in length"):
+    with pytest.raises(SchemaError, match=r"'item_id_sequence'.*differ in length"):
         features.encode(pa.record_batch(columns))
 
 

@@ -70,7 +70,7 @@ def test_labels_of_one_class_are_refused(task: TaskConfig, labels: pa.ChunkedArr
     ids=["binary", "value", "multiclass", "multilabel"],
 )
 def test_labels_that_are_all_censored_are_refused(task: TaskConfig, kind: pa.DataType) -> None:
-    with pytest.raises(TrainingError, match="all 3 training labels .* are censored"):
+    with pytest.raises(TrainingError, match=r"all 3 training labels .* are censored"):
         fit_target(task, pa.chunked_array([pa.nulls(3, kind)]))
 
 

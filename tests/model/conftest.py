@@ -62,7 +62,7 @@ def model(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> UserEncoder:
     folder = tmp_path_factory.mktemp("runs")
     encoder, _ = pretrain_encoder(shop.features, shop.training, shop.validation, shop.config, folder / "pretrain")
     heads, outcome = finetune_encoder(
-        encoder, shop.targets, shop.training, shop.validation, shop.config, folder / "finetune", seed=5
+        encoder, shop.targets, shop.training, shop.validation, config=shop.config, folder=folder / "finetune", seed=5
     )
     return UserEncoder(
         encoder, shop.features, shop.config.training_cutoffs[-1], heads, {"validation_loss": outcome.validation_loss}

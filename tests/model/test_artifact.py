@@ -54,7 +54,12 @@ def test_saving_twice_gives_the_same_bytes(model: UserEncoder, saved: Path, tmp_
 
 
 def test_only_safetensors_json_and_the_card(saved: Path) -> None:
-    assert {path.name for path in saved.iterdir()} == {"README.md", "config.json", "model.safetensors", "vocabulary.json"}
+    assert {path.name for path in saved.iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "vocabulary.json",
+    }
     tree = json.loads((saved / "config.json").read_text())
     assert set(tree) >= {"encoder", "features", "tasks", "trained_through", "metrics", "versions", "format_version"}
 

@@ -21,7 +21,9 @@ def finetune(shop: Any, folder: Path, seed: int = 5, **settings: Any) -> tuple[S
     config = shop.config.model_copy(update={"finetune": shop.config.finetune.model_copy(update=settings)})
     torch.manual_seed(0)
     encoder = SequenceEncoder(EncoderSettings.of(EncoderConfig(embedding_size=8), shop.features))
-    heads, outcome = finetune_encoder(encoder, shop.targets, shop.training, shop.validation, config, folder, seed)
+    heads, outcome = finetune_encoder(
+        encoder, shop.targets, shop.training, shop.validation, config=config, folder=folder, seed=seed
+    )
     return encoder, heads, outcome.validation_loss
 
 
@@ -40,8 +42,12 @@ def test_the_shops_signal_is_learnt(shop: Any, model: UserEncoder) -> None:
 
 
 def test_a_seed_fixes_every_weight(shop: Any, tmp_path: Path) -> None:
-    runs = [finetune(shop, tmp_path / str(place), seed, probe_epochs=1, epochs=1) for place, seed in enumerate((5, 5, 6))]
-    flat = [torch.cat([weight.flatten() for module in run[:2] for weight in module.state_dict().values()]) for run in runs]
+    runs = [
+        finetune(shop, tmp_path / str(place), seed, probe_epochs=1, epochs=1) for place, seed in enumerate((5, 5, 6))
+    ]
+    flat = [
+        torch.cat([weight.flatten() for module in run[:2] for weight in module.state_dict().values()]) for run in runs
+    ]
     assert torch.equal(flat[0], flat[1])
     assert not torch.equal(flat[0], flat[2])
 
@@ -50,7 +56,9 @@ def test_heads_alone_leave_the_backbone_as_it_was(shop: Any, tmp_path: Path) -> 
     torch.manual_seed(0)
     fresh = SequenceEncoder(EncoderSettings.of(EncoderConfig(embedding_size=8), shop.features)).state_dict()
     encoder, _, _ = finetune(shop, tmp_path, probe_epochs=1, epochs=0)
-    changed = {name.split(".")[0] for name, weight in encoder.state_dict().items() if not torch.equal(weight, fresh[name])}
+    changed = {
+        name.split(".")[0] for name, weight in encoder.state_dict().items() if not torch.equal(weight, fresh[name])
+    }
     assert changed == {"summary"}
 
 
@@ -58,7 +66,9 @@ def test_the_whole_changes_the_backbone_too(shop: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     fresh = SequenceEncoder(EncoderSettings.of(EncoderConfig(embedding_size=8), shop.features)).state_dict()
     encoder, _, _ = finetune(shop, tmp_path, probe_epochs=0, epochs=1)
-    changed = {name.split(".")[0] for name, weight in encoder.state_dict().items() if not torch.equal(weight, fresh[name])}
+    changed = {
+        name.split(".")[0] for name, weight in encoder.state_dict().items() if not torch.equal(weight, fresh[name])
+    }
     assert changed == {"summary", "backbone", "events", "token"}
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from segmenter_plugin.errors import TrainingError
 from segmenter_plugin.model.examples import SequenceRows
-from segmenter_plugin.model.training import Outcome, Plan, newest_checkpoint, train
+from segmenter_plugin.model.training import Outcome, Plan, _BucketSampler, newest_checkpoint, train
 
 PLAN = Plan(epochs=4, batch_size=32, learning_rate=1e-2, weight_decay=0.01, patience=4, seed=3)
 LABEL = "purchase_14d_label"
@@ -44,7 +44,9 @@ def linear(shop: Any) -> Linear:
 
 
 def run(model: nn.Module, shop: Any, folder: Path, plan: Plan = PLAN) -> Outcome:
-    return train(model, SequenceRows(shop.training), SequenceRows(shop.validation), plan, folder, "finetune")
+    return train(
+        model, SequenceRows(shop.training), SequenceRows(shop.validation), plan, folder=folder, name="finetune"
+    )
 
 
 def weights(model: nn.Module) -> torch.Tensor:
@@ -155,6 +157,17 @@ def test_a_finished_run_is_not_run_again(shop: Any, tmp_path: Path, monkeypatch:
     assert torch.equal(weights(first), weights(again))
 
 
+@pytest.mark.parametrize("buckets", [1, 3])
+def test_each_epoch_has_an_order_of_its_own_that_a_resume_draws_again(shop: Any, buckets: int) -> None:
+    sampler = _BucketSampler(SequenceRows(shop.training), batch_size=8, buckets=buckets, seed=3)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert orders[0] == orders[2] != orders[1]
+    assert sorted(orders[0]) == list(range(len(sampler)))
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -184,7 +197,7 @@ def test_training_that_was_killed_gives_the_same_model_when_run_again(signal: An
     kills = 0
     for stage in ("pretrain-*", "finetune-*"):
         process = subprocess.Popen([*command, str(roots[1])], env=environment, stdout=subprocess.DEVNULL)
-        while process.poll() is None and not list(roots[1].glob(f"training/{stage}/checkpoint-*")):
+        while process.poll() is None and not list(roots[1].glob(f"training/**/{stage}/**/checkpoint-*")):
             time.sleep(0.01)
         if process.poll() is None:
             process.send_signal(signals.SIGKILL)

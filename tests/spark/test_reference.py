@@ -3,12 +3,20 @@
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from segmenter_plugin.schemas import activity_fields, label_fields, sequence_fields
 
-FEW = settings(max_examples=4, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True)
+# A failure is not shrunk: each step of that is a Spark job, hundreds of them.
+FEW = settings(
+    max_examples=4,
+    phases=[Phase.generate],
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
 
 
 @pytest.mark.parametrize("sessions", [True, False], ids=["with ids", "without ids"])

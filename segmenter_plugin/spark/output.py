@@ -1,4 +1,7 @@
-"""How a stage writes what Spark computes: few files, the same names each time, nothing else beside them."""
+"""How Spark's results are written: few files, the same names each time, nothing else beside them.
+
+Importing this loads no pyspark: a stage that has nothing to do gets by without.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,7 @@ class LazySession:
 
     def get(self) -> SparkSession:
         """The session; starts one where there is none."""
-        from pyspark.sql import SparkSession
-
-        from segmenter_plugin.spark.session import open_session
+        from segmenter_plugin.spark.session import SparkSession, open_session  # noqa: PLC0415 - loads pyspark
 
         if self._session is None:
             is_ours = SparkSession.getActiveSession() is None
