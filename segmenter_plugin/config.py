@@ -162,7 +162,7 @@ class EncoderConfig(Section):
     preset: Literal["small", "base", "large"] = "small"
     hf_config: str | None = None
     embedding_size: PositiveInt = 64
-    dropout: Share = 0.2
+    dropout: Share = 0.3
     #: Values seen less often count as unknown: rare items tell users apart, which is learning by heart.
     min_count: PositiveInt = 10
     max_vocabulary: PositiveInt = 20_000
@@ -181,13 +181,13 @@ class PretrainConfig(Section):
 class FinetuneConfig(Section):
     """Supervised training on the value labels: heads first, on the frozen encoder, then the whole."""
 
-    probe_epochs: Annotated[float, Field(ge=0)] = 8
+    probe_epochs: Annotated[float, Field(ge=0)] = 10
     probe_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    epochs: Annotated[float, Field(ge=0)] = 3
+    epochs: Annotated[float, Field(ge=0)] = 2
     batch_size: PositiveInt = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     #: Share of events hidden at each step, drawn anew: a user's items are soon learnt by heart otherwise.
-    event_dropout: Share = 0.5
+    event_dropout: Share = 0.3
     patience: PositiveInt = 3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     task_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)

@@ -80,6 +80,7 @@ def events_of(user: str) -> st.SearchStrategy[dict[str, Any]]:
         st.integers(-30 * 24 * 60, 10 * 24 * 60),
         st.sampled_from([-OBSERVATION * 24 * 60, -24 * 60, -1, 0, 1]),
         st.sampled_from([-60, -45, -30, -15]),
+        st.sampled_from([days * 24 * 60 for days in (2, 3, 5, 6)]),  # where prediction windows begin and end
     )
     few = lambda *values: st.sampled_from([None, *values])  # noqa: E731
     return st.fixed_dictionaries(
