@@ -96,16 +96,19 @@ def report(runs: list[dict[str, Any]], rows: list[dict[str, str]], differences: 
     counts = {verdict: wins.count(verdict) for verdict in sorted(set(wins))}
     seeds = ", ".join(str(run["seed"]) for run in runs)
     seconds = ", ".join(f"{run['training_seconds']:.0f}" for run in runs)
+    about = (
+        f"The Complete Journey; {runs[0]['training_rows']:,} training rows of the training cutoffs, judged on "
+        f"{judged['rows']:,} households at {runs[0]['cutoff'][:10]} (weights trained through "
+        f"{runs[0]['trained_through'][:10]}). Seeds {seeds}: mean (each seed). Pretraining and fine-tuning took "
+        f"{seconds} s on 2 cores."
+    )
     return "\n".join(
         [
             "# The demo's quality, on later time",
             "",
             "`python benchmarks/demo_quality.py`",
             "",
-            f"The Complete Journey; {runs[0]['training_rows']:,} training rows of the training cutoffs, judged on "
-            f"{judged['rows']:,} households at {runs[0]['cutoff'][:10]} (weights trained through "
-            f"{runs[0]['trained_through'][:10]}). Seeds {seeds}: mean (each seed). Pretraining and fine-tuning took "
-            f"{seconds} s on 2 cores.",
+            about,
             "",
             markdown(rows),
             "",

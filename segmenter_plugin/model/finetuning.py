@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +91,8 @@ def finetune_encoder(
         batch_size=settings.batch_size,
         learning_rate=settings.probe_learning_rate,
         weight_decay=settings.weight_decay,
-        patience=settings.patience,
+        # Cheap, and noisy until the rate has fallen: stopping early would stop on noise.
+        patience=math.ceil(settings.probe_epochs) + 1,
         seed=seed,
         # Batches of one length are batches of one kind of user: they train heads badly, and most users are long.
         buckets=1,
@@ -103,7 +105,7 @@ def finetune_encoder(
         return heads, probed
     whole = _Finetuning(encoder, heads, settings.event_dropout)
     before = {name: value.clone() for name, value in whole.state_dict().items()}
-    plan = replace(plan, epochs=settings.epochs, learning_rate=settings.learning_rate)
+    plan = replace(plan, epochs=settings.epochs, learning_rate=settings.learning_rate, patience=settings.patience)
     outcome = train(
         whole, SequenceRows(training), SequenceRows(validation), plan, folder=folder / "whole", name="finetune"
     )
