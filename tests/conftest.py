@@ -43,5 +43,14 @@ def config(tree: dict[str, Any]) -> Config:
     return parse_config(tree)
 
 
+@pytest.fixture(scope="session")
+def spark() -> Any:
+    """One real Spark session on two cores."""
+    from segmenter_plugin.spark.session import open_session
+
+    settings = {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "2g"}
+    return open_session("tests", master="local[2]", settings=settings)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--demo-root", help="Folder of a finished demo run to test; without it a small one is run.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,9 @@ from segmenter_plugin.model.tensors import TensorBatch, hide_events
 from segmenter_plugin.model.training import Outcome, Plan, train
 
 logger = logging.getLogger(__name__)
+
+#: Batches of the whole that make one batch of the heads.
+_PROBE_BATCHES = 4
 
 
 class _Probing(nn.Module):
@@ -88,11 +90,12 @@ def finetune_encoder(
     heads = TaskHeads(targets, encoder.settings.embedding_size, config.encoder.dropout, settings.task_weights)
     plan = Plan(
         epochs=settings.probe_epochs,
-        batch_size=settings.batch_size,
+        # Heads cost little, so they can afford batches that make the value loss steady, and an end without luck:
+        # its best epoch on few validation users is often a chance one, and ranks worse than the last.
+        batch_size=_PROBE_BATCHES * settings.batch_size,
         learning_rate=settings.probe_learning_rate,
         weight_decay=settings.weight_decay,
-        # Cheap, and noisy until the rate has fallen: stopping early would stop on noise.
-        patience=math.ceil(settings.probe_epochs) + 1,
+        patience=None,
         seed=seed,
         # Batches of one length are batches of one kind of user: they train heads badly, and most users are long.
         buckets=1,
@@ -105,7 +108,13 @@ def finetune_encoder(
         return heads, probed
     whole = _Finetuning(encoder, heads, settings.event_dropout)
     before = {name: value.clone() for name, value in whole.state_dict().items()}
-    plan = replace(plan, epochs=settings.epochs, learning_rate=settings.learning_rate, patience=settings.patience)
+    plan = replace(
+        plan,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        patience=settings.patience,
+    )
     outcome = train(
         whole, SequenceRows(training), SequenceRows(validation), plan, folder=folder / "whole", name="finetune"
     )

@@ -48,7 +48,8 @@ class Plan:
         weight_decay: Of AdamW.
         warmup_share: Share of the steps over which the rate rises; then it falls linearly to 0.
         buckets: Batches a window that is sorted by length; 1 mixes lengths, which trains heads better and pads more.
-        patience: Epochs without a better validation loss before training stops.
+        patience: Epochs without a better validation loss before training stops with the best epoch's weights; None goes
+            to the end of the schedule and keeps the last weights.
         seed: Of weights, order, dropout and masks.
     """
 
@@ -56,7 +57,7 @@ class Plan:
     batch_size: int
     learning_rate: float
     weight_decay: float
-    patience: int
+    patience: int | None
     seed: int
     warmup_share: float = 0.1
     buckets: int = 50
@@ -64,10 +65,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave; the model holds the best epoch's weights.
+    """What a run gave; the model holds the weights that were kept.
 
     Attributes:
-        validation_loss: Of the best epoch; infinite where nothing was trained.
+        validation_loss: Of the weights that were kept; infinite where nothing was trained.
         epochs: Epochs that ran.
         steps: Optimiser steps that ran.
     """
@@ -80,7 +81,7 @@ class Outcome:
 def train(
     model: nn.Module, training: TrainingRows, validation: TrainingRows, plan: Plan, *, folder: Path, name: str
 ) -> Outcome:
-    """Train a model in place and leave it with its best weights.
+    """Train a model in place and leave it with its best (or last: see `Plan.patience`) weights.
 
     A run that was killed goes on from its newest whole checkpoint in `folder`, to the same weights.
 
@@ -97,7 +98,7 @@ def train(
     """
     finished = _finished(model, folder)
     if finished is not None:
-        logger.info("%s: finished before, best validation loss %.4f", name, finished.validation_loss)
+        logger.info("%s: finished before, validation loss %.4f", name, finished.validation_loss)
         return finished
     steps = math.ceil(len(training.lengths) / plan.batch_size)
     trainer = _BucketedTrainer(
@@ -107,8 +108,8 @@ def train(
         eval_dataset=_Rows(len(validation.lengths)),
         callbacks=[
             _LogLines(name),
-            EarlyStoppingCallback(early_stopping_patience=plan.patience),
             TensorBoardCallback(tb_writer=SummaryWriter(log_dir=str(folder / "tensorboard"))),
+            *([] if plan.patience is None else [EarlyStoppingCallback(early_stopping_patience=plan.patience)]),
         ],
     )
     trainer.remove_callback(PrinterCallback)
@@ -119,11 +120,11 @@ def train(
         logger.info("%s: resuming from %s", name, checkpoint.name)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     model.to("cpu")
-    best = trainer.state.best_metric
-    if best is None or not math.isfinite(best):
-        raise _not_a_number(name, best)
-    logger.info("%s: best validation loss %.4f of %.3g epochs", name, best, trainer.state.epoch or 0.0)
-    outcome = Outcome(float(best), float(trainer.state.epoch or 0.0), trainer.state.global_step)
+    kept = trainer.state.best_metric if plan.patience is not None else _last_validation_loss(trainer.state)
+    if kept is None or not math.isfinite(kept):
+        raise _not_a_number(name, kept)
+    logger.info("%s: kept weights of validation loss %.4f after %.3g epochs", name, kept, trainer.state.epoch or 0.0)
+    outcome = Outcome(float(kept), float(trainer.state.epoch or 0.0), trainer.state.global_step)
     return _finish(model, folder, outcome)
 
 
@@ -135,6 +136,11 @@ def _optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
+
+
+def _last_validation_loss(state: TrainerState) -> float | None:
+    losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+    return losses[-1] if losses else None
 
 
 def _finished(model: nn.Module, folder: Path) -> Outcome | None:
@@ -182,7 +188,7 @@ def _arguments(plan: Plan, folder: Path, steps_per_epoch: int) -> TrainingArgume
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
-        load_best_model_at_end=True,
+        load_best_model_at_end=plan.patience is not None,
         metric_for_best_model="loss",
         greater_is_better=False,
         restore_callback_states_from_checkpoint=True,

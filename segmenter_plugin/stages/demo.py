@@ -58,7 +58,7 @@ def demo(root: Path, *, small: bool = False) -> dict[str, Any]:
     steps.run("publish", "score, segment, publish", lambda: score_and_publish(config, served))
     steps.run("feast", "feast apply, feast materialize", lambda: _feast(config, lambda: materialize(config, served)))
     steps.run("read", "what a ranking model gets", lambda: _read(config, judged_at))
-    return _report(root, steps)
+    return _report(root, steps, judged_at)
 
 
 class _Steps:
@@ -134,7 +134,7 @@ def _users_across_values(config: Config, cutoff: datetime) -> list[str]:
     return [str(users[(len(users) - 1) * step // (LOOKED_UP - 1)]) for step in range(LOOKED_UP)]
 
 
-def _report(root: Path, steps: _Steps) -> dict[str, Any]:
+def _report(root: Path, steps: _Steps, cutoff: datetime) -> dict[str, Any]:
     config = f"--config {root / 'segmenter.toml'}"
     report = steps.results | {
         "seconds": steps.seconds,
@@ -143,7 +143,7 @@ def _report(root: Path, steps: _Steps) -> dict[str, Any]:
         "tables": steps.tables,
         "next": [
             f"segmenter lookup {config} 1 2 3",
-            f"segmenter export {config} --cutoff 2017-12-01 --format npy",
+            f"segmenter export {config} --cutoff {cutoff:%Y-%m-%d} --format npy",
             f"tensorboard --logdir {root / 'training'}",
             f"edit {root / 'segmenter.toml'} (another task, say) and run `segmenter demo` again",
             "segmenter init --events YOUR_EVENTS.parquet",

@@ -166,7 +166,8 @@ def run_feast(repo: Path, arguments: Sequence[str]) -> None:
             text = _COLOURS.sub("", line).strip()
             if text and not _NOISE.search(text):
                 last.append(text)
-                logger.info("feast: %s", text)
+                # Feast's sentences are for people; the definitions it prints between them are not.
+                logger.log(logging.INFO if text[0].isupper() else logging.DEBUG, "feast: %s", text)
     if process.returncode:
         shown = shlex.join(["feast", *arguments])
         raise StoreError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+import shop_tables
 
 from segmenter_plugin.clock import publication_time
 from segmenter_plugin.stages.publish import publish
@@ -22,13 +22,6 @@ from segmenter_plugin.stages.publish import publish
 PROJECT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
-
-
-def _shop():
-    spec = importlib.util.spec_from_file_location("shop_tables", PROJECT / "tests" / "shop_tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _feast(repo, *arguments, **environment):
@@ -47,7 +40,7 @@ def yesterday():
 @pytest.fixture(scope="module", params=[0, 30], ids=["no-ttl", "ttl-30-days"])
 def live(request, tmp_path_factory, yesterday):
     """String ids, published as of yesterday, declared; nothing materialised."""
-    shop, root = _shop(), tmp_path_factory.mktemp("live")
+    shop, root = shop_tables, tmp_path_factory.mktemp("live")
     config = shop.shop_config(root, ttl_days=request.param)
     shutil.copytree(
         PROJECT / "feature_repo", root / "feature_repo", ignore=shutil.ignore_patterns("data", "__pycache__")
@@ -104,7 +97,7 @@ def test_the_window_of_one_instant_takes_in_the_cutoff(live, yesterday):
     from segmenter_plugin.store import online_table
 
     config, users = live
-    shop = _shop()
+    shop = shop_tables
     shop.write_shop(config, yesterday, users=users, user_type=pa.string(), seed=5)
     publish(config, [yesterday], created_at=datetime.now(tz=UTC).isoformat())
     _feast(Path(config.store.feature_repo), "materialize", yesterday.isoformat(), yesterday.isoformat())
@@ -142,7 +135,7 @@ def test_redis_serves_the_same_and_a_missing_user_is_missing(tmp_path, redis_por
     from segmenter_plugin.stages.lookup import lookup
     from segmenter_plugin.stages.materialize import materialize
 
-    shop = _shop()
+    shop = shop_tables
     config = shop.shop_config(tmp_path)
     repo = Path(config.store.feature_repo)
     shutil.copytree(PROJECT / "feature_repo", repo, ignore=shutil.ignore_patterns("data", "__pycache__"))

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+import signal_tables
 
 
 @pytest.fixture(scope="session")
 def signal() -> ModuleType:
-    """`tests/signal_tables.py`; tests are no package, so it is read by path."""
-    path = Path(__file__).parents[1] / "signal_tables.py"
-    spec = importlib.util.spec_from_file_location("signal_tables", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """`tests/signal_tables.py`."""
+    return signal_tables

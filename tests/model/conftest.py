@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+import signal_tables
 
 from segmenter_plugin import schemas
 from segmenter_plugin.config import Config
@@ -33,12 +32,8 @@ class Shop:
 
 @pytest.fixture(scope="session")
 def signal() -> ModuleType:
-    """`tests/signal_tables.py`; tests are no package, so it is read by path."""
-    path = Path(__file__).parents[1] / "signal_tables.py"
-    spec = importlib.util.spec_from_file_location("signal_tables", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """`tests/signal_tables.py`."""
+    return signal_tables
 
 
 @pytest.fixture(scope="session")

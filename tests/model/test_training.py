@@ -80,6 +80,17 @@ def test_training_stops_when_validation_gets_no_better(shop: Any, tmp_path: Path
     assert run(linear(shop), dataclasses.replace(shop, training=random_labels), tmp_path, plan).epochs < 60
 
 
+def test_without_patience_the_last_weights_stay(shop: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    noise = np.random.default_rng(0).random(len(shop.training)) < 0.5
+    random_labels = dataclasses.replace(shop.training, labels={LABEL: noise.astype(np.float32)})
+    plan = dataclasses.replace(PLAN, epochs=8, patience=None, learning_rate=0.1)
+    with caplog.at_level(logging.INFO, logger="segmenter_plugin"):
+        outcome = run(linear(shop), dataclasses.replace(shop, training=random_labels), tmp_path, plan)
+    losses = [float(line.rpartition(" ")[2]) for line in caplog.messages if ", validation loss" in line]
+    assert outcome.epochs == 8
+    assert outcome.validation_loss == pytest.approx(losses[7], abs=1e-4) != pytest.approx(min(losses), abs=1e-4)
+
+
 def test_a_loss_that_is_no_number_stops_training(shop: Any, tmp_path: Path) -> None:
     labels = np.full(len(shop.training), np.nan, dtype=np.float32)
     broken = dataclasses.replace(shop.training, labels={LABEL: labels})

@@ -1,21 +1,17 @@
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import scored_world
 
 
 @pytest.fixture(scope="session")
 def world() -> ModuleType:
-    """`tests/scored_world.py`; tests are no package, so it is read by path."""
-    path = Path(__file__).parents[1] / "scored_world.py"
-    spec = importlib.util.spec_from_file_location("scored_world", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """`tests/scored_world.py`."""
+    return scored_world
 
 
 @pytest.fixture

@@ -24,14 +24,6 @@ MARCH, APRIL = datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC
 USERS, DAYS = 20, 100
 
 
-@pytest.fixture(scope="module")
-def spark():
-    from segmenter_plugin.spark.session import open_session
-
-    settings = {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "2g"}
-    return open_session("tests", master="local[2]", settings=settings)
-
-
 def event_rows():
     """User n is seen every n + 1 days from 1 January 2024 on, and buys each second time."""
     start = datetime(2024, 1, 1, 9, tzinfo=UTC)

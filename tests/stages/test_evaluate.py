@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import scored_world
 
 from segmenter_plugin.data.partition import new_partition, read_manifest
 from segmenter_plugin.data.split import validation_users
@@ -23,11 +23,7 @@ from segmenter_plugin.stages.layout import Layout
 
 @pytest.fixture(scope="module")
 def world():
-    path = Path(__file__).parents[1] / "scored_world.py"
-    spec = importlib.util.spec_from_file_location("scored_world", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scored_world
 
 
 @pytest.fixture(scope="module")

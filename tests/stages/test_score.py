@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import signal_tables
 
 from segmenter_plugin import schemas
 from segmenter_plugin.data.dataset import behaviour_batches
@@ -22,17 +22,9 @@ from segmenter_plugin.stages.train import finetune, pretrain
 QUICK = {"pretrain": {"epochs": 0}, "finetune": {"probe_epochs": 1, "epochs": 0}}
 
 
-def read_signal_tables() -> ModuleType:
-    path = Path(__file__).parents[1] / "signal_tables.py"
-    spec = importlib.util.spec_from_file_location("signal_tables", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    signal = read_signal_tables()
+    signal = signal_tables
     config = signal.signal_config(tmp_path_factory.mktemp("shop"), **QUICK)
     users = signal.users_of(120)
     for cutoff in (*config.training_cutoffs, signal.LATER):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scored_world
 
 from segmenter_plugin.data.partition import new_partition, read_manifest
 from segmenter_plugin.errors import ConfigError, CutoffError, MissingStageError
@@ -24,11 +23,7 @@ NEXT = datetime(2017, 10, 8, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def world():
-    path = Path(__file__).parents[1] / "scored_world.py"
-    spec = importlib.util.spec_from_file_location("scored_world", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scored_world
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import signal_tables
 
 from segmenter_plugin.config import Config
 from segmenter_plugin.errors import ConfigError, MissingStageError, TrainingError
@@ -28,14 +28,6 @@ class Trained:
     finetuned: dict[str, Any]
 
 
-def read_signal_tables() -> ModuleType:
-    path = Path(__file__).parents[1] / "signal_tables.py"
-    spec = importlib.util.spec_from_file_location("signal_tables", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def build(signal: ModuleType, root: Path, change: Any = None, **sections: Any) -> Config:
     quick = {"pretrain": {"epochs": 1}, "finetune": {"probe_epochs": 1, "epochs": 1}}
     config = signal.signal_config(root, **(quick | sections))
@@ -46,7 +38,7 @@ def build(signal: ModuleType, root: Path, change: Any = None, **sections: Any) -
 
 @pytest.fixture(scope="module")
 def signal() -> ModuleType:
-    return read_signal_tables()
+    return signal_tables
 
 
 @pytest.fixture(scope="module")

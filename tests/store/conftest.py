@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pyarrow as pa
 import pytest
+import shop_tables
 
 
 @pytest.fixture(scope="session")
 def shop() -> ModuleType:
-    """`tests/shop_tables.py`; tests are no package, so it is read by path."""
-    path = Path(__file__).parents[1] / "shop_tables.py"
-    spec = importlib.util.spec_from_file_location("shop_tables", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """`tests/shop_tables.py`."""
+    return shop_tables
 
 
 PROJECT = """
