@@ -12,6 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segmenter_plugin.spark.java import find_java
+
 PROJECT = Path(__file__).parents[2]
 
 CONFIG = """
@@ -50,7 +52,12 @@ def test_build_under_spark_submit(tmp_path):
             archive.write(path, path.relative_to(PROJECT))
     shutil.copy(PROJECT / "spark_jobs" / "build.py", tmp_path)
     spark_submit = Path(sys.executable).with_name("spark-submit")
-    environment = os.environ | {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    # spark-submit is a shell script that looks for Java itself: on a bare machine it must be told of ours.
+    environment = os.environ | {
+        "JAVA_HOME": str(find_java()),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+    }
     done = subprocess.run(
         [spark_submit, "--master", "local[2]", "--py-files", "segmenter_plugin.zip", "build.py",
          "--config", "segmenter.toml", "--cutoff", "2024-01-20"],
