@@ -7,6 +7,7 @@ is built without a logit of its own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ from segmenter_plugin.data.targets import Target
 _SIGMA_RANGE = (0.1, 2.0)
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """A task's output layer.
 
     Args:
@@ -49,6 +50,7 @@ class Head(nn.Module):
         raw: Tensor = self.layers(embedding)
         return raw
 
+    @abstractmethod
     def loss(self, raw: Tensor, label: Tensor, logit: Tensor | None) -> Tensor:
         """Mean loss over users whose label is not censored (NaN); 0 where all are.
 
@@ -57,11 +59,10 @@ class Head(nn.Module):
             label: (B,) or (B, K).
             logit: The shared purchase logit, (B,), where another head trains it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, raw: Tensor, logit: Tensor | None) -> dict[str, Tensor]:
         """By score column: (B,), or (B, K) where the column is a list."""
-        raise NotImplementedError
 
 
 class BinaryHead(Head):
