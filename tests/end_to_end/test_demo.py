@@ -1,9 +1,9 @@
 """The demo as CI runs it (small): what it printed is what it published, and nothing runs twice."""
 
 import json
-import math
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,18 +52,13 @@ def test_every_lookup_that_was_printed_is_a_published_row(root, report):
             published.setdefault(user, {}).update(row)
     rows = report["read"]["online"]["rows"]
     assert len(rows) == 5
-    compared = 0
     for row in rows:
         expected = published[row["user_id"]]
+        assert set(row) <= set(expected)
+        assert len(row) > 50
         for name, value in row.items():
-            if isinstance(value, float):
-                assert math.isclose(value, expected[name], rel_tol=1e-6), name
-            elif isinstance(value, list):
-                assert value == pytest.approx(expected[name], rel=1e-6), name
-            elif name != "trained_through":
-                assert value == expected[name], name
-            compared += 1
-    assert compared > 5 * 60
+            known = expected[name]
+            assert value == (known.isoformat() if isinstance(known, datetime) else known), name
 
 
 def test_online_equals_offline_bit_for_bit(root):

@@ -108,11 +108,14 @@ def test_training_that_is_killed_again_and_again_ends_as_an_undisturbed_one(undi
                 for base in (load_config(whole / "segmenter.toml").root_path, root)]  # fmt: skip
     assert versions[0] == versions[1]
     when = ", ".join(f"{moment} s" for moment in moments)
-    RESULT.write_text(
-        "# Killed and started again\n\n`make faults`\n\n"
-        f"`segmenter train` on a simulated shop of 200 users takes {seconds:.0f} s undisturbed. Killed with SIGKILL, "
-        f"Spark and all, {len(moments)} times, after {when}, then run to its end: after each kill every visible folder was "
-        f"whole; in the end all {len(expected)} tables and the weights (`model_version` {versions[0]}) equal the "
-        "undisturbed run's.\n",
-        encoding="utf-8",
-    )
+    lines = [
+        "# Killed and started again",
+        "",
+        "`make faults`",
+        "",
+        f"`segmenter train` on a simulated shop of 200 users takes {seconds:.0f} s undisturbed. Killed with SIGKILL,",
+        f"Spark and all, {len(moments)} times, after {when}, then run to its end: after each kill every visible folder was",
+        f"whole; in the end all {len(expected)} tables and the weights (`model_version` {versions[0]}) equal the",
+        "undisturbed run's.",
+    ]
+    RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
