@@ -115,11 +115,6 @@ def _replace(staging: Path, folder: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
-def clean_staging(root: Path) -> None:
-    """Remove what a killed run left in staging."""
-    shutil.rmtree(root / STAGING, ignore_errors=True)
-
-
 def data_files(folder: Path) -> list[Path]:
     """The Parquet files of a partition, in name order."""
     return sorted(path for path in folder.glob("*.parquet") if path.is_file())

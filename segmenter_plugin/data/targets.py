@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,11 +118,6 @@ def fit_target(task: TaskConfig, training: pa.ChunkedArray) -> Target:
         positive = labels.filter(pc.greater(labels, 0.0)).to_numpy()
         return Target(task, scale=float(np.median(positive)))
     return Target(task, task.classes if task.kind == "multiclass" else ())
-
-
-def has_labels(labels: Mapping[str, Labels], rows: npt.NDArray[np.bool_]) -> bool:
-    """Whether any task has an uncensored label among those rows."""
-    return any(bool(np.isfinite(values[rows]).any()) for values in labels.values())
 
 
 def _value_counts(values: pa.Array) -> dict[str, int]:

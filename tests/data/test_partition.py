@@ -7,7 +7,6 @@ import pytest
 
 from segmenter_plugin.data.partition import (
     MANIFEST,
-    clean_staging,
     data_files,
     file_fingerprints,
     fingerprint,
@@ -95,9 +94,3 @@ def test_a_touched_file_has_another_fingerprint(tmp_path):
     before = file_fingerprints([path])
     path.write_text("a\n1\n2\n")
     assert file_fingerprints([path]) != before
-
-
-def test_what_a_killed_run_left_is_removed(tmp_path):
-    (tmp_path / ".staging" / "half").mkdir(parents=True)
-    clean_staging(tmp_path)
-    assert not (tmp_path / ".staging").exists()

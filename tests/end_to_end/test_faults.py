@@ -114,8 +114,8 @@ def test_training_that_is_killed_again_and_again_ends_as_an_undisturbed_one(undi
         "`make faults`",
         "",
         f"`segmenter train` on a simulated shop of 200 users takes {seconds:.0f} s undisturbed. Killed with SIGKILL,",
-        f"Spark and all, {len(moments)} times, after {when}, then run to its end: after each kill every visible folder was",
-        f"whole; in the end all {len(expected)} tables and the weights (`model_version` {versions[0]}) equal the",
+        f"Spark and all, {len(moments)} times, after {when}, then run to its end: after each kill every visible folder",
+        f"was whole; in the end all {len(expected)} tables and the weights (`model_version` {versions[0]}) equal the",
         "undisturbed run's.",
     ]
     RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
