@@ -18,7 +18,7 @@ from segmenter_plugin.data.partition import MANIFEST, STAGING, data_files
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 
-KILLS = 12
+ROUNDS = 5
 RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "faults.md"
 TABLES = ("events", "behaviour", "labels", "scores", "segments")
 SMALL = [
@@ -83,39 +83,49 @@ def undisturbed(tmp_path_factory):
     return folder, time.monotonic() - started
 
 
+def _kill_until_it_ends(folder: Path, root: Path, longest: float, generator: random.Random) -> list[float]:
+    """Moments, in seconds after the start, at which training was killed before it came to its end."""
+    moments = []
+    while _train_until_killed(folder, moment := generator.uniform(1.0, longest)):
+        moments.append(round(moment, 1))
+        for visible in _visible(root):
+            assert (visible / MANIFEST).is_file(), f"{visible} is visible and not whole"
+            for path in data_files(visible):
+                pq.read_metadata(path)
+    return moments
+
+
 def test_training_that_is_killed_again_and_again_ends_as_an_undisturbed_one(undisturbed, tmp_path):
     whole, seconds = undisturbed
-    _run(tmp_path, "simulate", "--users", "200", "--days", "200", "--out", ".")
-    root = load_config(tmp_path / "segmenter.toml").root_path
-    generator, moments = random.Random(7), []
-    for _ in range(KILLS):
-        moment = generator.uniform(1.0, seconds)
-        if not _train_until_killed(tmp_path, moment):
-            break
-        moments.append(round(moment, 1))
-        for folder in _visible(root):
-            assert (folder / MANIFEST).is_file(), f"{folder} is visible and not whole"
-            for path in data_files(folder):
-                pq.read_metadata(path)
-    assert len(moments) >= 3
-    _run(tmp_path, "train", *SMALL)
-
-    expected, got = _tables(load_config(whole / "segmenter.toml").root_path), _tables(root)
-    assert got.keys() == expected.keys()
-    for name, table in expected.items():
-        assert got[name].equals(table), name
-    versions = [json.loads((base / "artifacts" / "encoder" / MANIFEST).read_text())["model_version"]
-                for base in (load_config(whole / "segmenter.toml").root_path, root)]  # fmt: skip
-    assert versions[0] == versions[1]
-    when = ", ".join(f"{moment} s" for moment in moments)
+    expected = _tables(load_config(whole / "segmenter.toml").root_path)
+    version, rounds = _version(load_config(whole / "segmenter.toml").root_path), []
+    for seed in range(ROUNDS):
+        folder = tmp_path / str(seed)
+        _run(tmp_path, "simulate", "--users", "200", "--days", "200", "--out", str(seed))
+        root = load_config(folder / "segmenter.toml").root_path
+        rounds.append(_kill_until_it_ends(folder, root, seconds, random.Random(seed)))
+        got = _tables(root)
+        assert got.keys() == expected.keys()
+        for name, table in expected.items():
+            assert got[name].equals(table), name
+        assert _version(root) == version
+    kills, when = (
+        sum(map(len, rounds)),
+        "; ".join(", ".join(f"{moment} s" for moment in moments) or "never" for moments in rounds),
+    )
+    assert kills >= 2 * ROUNDS
     lines = [
         "# Killed and started again",
         "",
         "`make faults`",
         "",
-        f"`segmenter train` on a simulated shop of 200 users takes {seconds:.0f} s undisturbed. Killed with SIGKILL,",
-        f"Spark and all, {len(moments)} times, after {when}, then run to its end: after each kill every visible folder",
-        f"was whole; in the end all {len(expected)} tables and the weights (`model_version` {versions[0]}) equal the",
-        "undisturbed run's.",
+        f"`segmenter train` on a simulated shop of 200 users takes {seconds:.0f} s undisturbed. In {ROUNDS} rounds it",
+        f"was killed with SIGKILL, Spark and all, {kills} times, after {when}.",
+        "After each kill every visible folder was whole, and it was started again; at the end of each round",
+        f"all {len(expected)} tables and the weights (`model_version` {version}) equalled the undisturbed run's.",
     ]
     RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _version(root: Path) -> str:
+    return json.loads((root / "artifacts" / "encoder" / MANIFEST).read_text())["model_version"]
