@@ -144,6 +144,7 @@ def _report(root: Path, steps: _Steps, cutoff: datetime) -> dict[str, Any]:
         "next": [
             f"segmenter lookup {config} 1 2 3",
             f"segmenter export {config} --cutoff {cutoff:%Y-%m-%d} --format npy",
+            f"open {Path(steps.results['judge']['evaluate']['path']) / 'curves.png'}",
             f"tensorboard --logdir {root / 'training'}",
             f"edit {root / 'segmenter.toml'} (another task, say) and run `segmenter demo` again",
             "segmenter init --events YOUR_EVENTS.parquet",
