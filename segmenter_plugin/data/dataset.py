@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,19 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.data.batch import RaggedSequences
 from segmenter_plugin.data.features import Features, FeaturesFit
-from segmenter_plugin.data.partition import data_files
+from segmenter_plugin.data.partition import read_batches
 from segmenter_plugin.data.split import validation_users
 from segmenter_plugin.data.targets import Labels, Target, fit_target
 from segmenter_plugin.errors import SchemaError, TrainingError
 from segmenter_plugin.tasks import TaskConfig
-
-#: Rows a record batch: large enough for the vectorised work, small enough for memory.
-BATCH_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -59,25 +55,6 @@ class Examples:
         return len(self.sequences)
 
 
-def behaviour_batches(
-    folder: Path, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS
-) -> Iterator[pa.RecordBatch]:
-    """Stream a partition; memory is bounded by a batch (and Parquet's row group), not by the partition.
-
-    Raises:
-        SchemaError: A column is missing.
-    """
-    for path in data_files(folder):
-        with pq.ParquetFile(path) as file:
-            missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
-            if missing:
-                raise SchemaError(
-                    f"{str(folder)!r} lacks the columns {missing}; it has {file.schema_arrow.names}.",
-                    hint="it was built with another configuration; run the stage that makes it again.",
-                )
-            yield from file.iter_batches(batch_size=rows, columns=list(columns) if columns else None)
-
-
 def learn_features(
     sources: Sequence[Source], fit: FeaturesFit, split: Split, *, min_count: int, max_vocabulary: int, length: int
 ) -> Features:
@@ -89,7 +66,7 @@ def learn_features(
     previous: datetime | None = None
     count = 0
     for source in sorted(sources, key=lambda source: source.cutoff):
-        for batch in behaviour_batches(source.behaviour):
+        for batch in read_batches(source.behaviour):
             training = _training_side(batch, split)
             count += training.num_rows
             fit.add(training, previous)
@@ -109,9 +86,7 @@ def learn_targets(sources: Sequence[Source], tasks: Sequence[TaskConfig], split:
         SchemaError: A label column is missing.
     """
     columns = [Columns.user_id, *(task.label_column for task in tasks)]
-    batches = [
-        _training_side(batch, split) for source in sources for batch in behaviour_batches(source.labels, columns)
-    ]
+    batches = [_training_side(batch, split) for source in sources for batch in read_batches(source.labels, columns)]
     if not batches:
         raise TrainingError("the training cutoffs hold no labels.", hint="check [training] cutoffs against the events.")
     table = pa.Table.from_batches(batches)
@@ -139,7 +114,7 @@ def load_examples(
     sides: tuple[list[Examples], list[Examples]] = ([], [])
     for source in sources:
         labels = _LabelTable(source.labels, targets) if targets else None
-        for batch in behaviour_batches(source.behaviour, features.columns):
+        for batch in read_batches(source.behaviour, features.columns):
             validation = validation_users(batch.column(Columns.user_id), split.share, split.seed)
             for side, chosen in zip(sides, (~validation, validation), strict=True):
                 part = batch.filter(pa.array(chosen))
@@ -162,7 +137,7 @@ def uncensored_windows(sources: Sequence[Source], targets: Sequence[Target]) -> 
     for source in sources:
         columns = [target.task.label_column for target in targets]
         counts = dict.fromkeys(columns, 0)
-        for batch in behaviour_batches(source.labels, columns):
+        for batch in read_batches(source.labels, columns):
             for name in columns:
                 counts[name] += batch.num_rows - batch.column(name).null_count
         pairs += [(source.cutoff, target) for target in targets if counts[target.task.label_column]]
@@ -175,7 +150,7 @@ class _LabelTable:
     def __init__(self, folder: Path, targets: Sequence[Target]) -> None:
         columns = [Columns.user_id, *(target.task.label_column for target in targets)]
         self._folder = folder
-        batches = list(behaviour_batches(folder, columns))
+        batches = list(read_batches(folder, columns))
         self._table = pa.Table.from_batches(batches).combine_chunks() if batches else None
         self._targets = targets
 

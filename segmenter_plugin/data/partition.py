@@ -11,16 +11,21 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segmenter_plugin.errors import FormatVersionError, MissingStageError
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segmenter_plugin.errors import FormatVersionError, MissingStageError, SchemaError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STAGING = ".staging"
+#: Rows a record batch: large enough for vectorised work, small enough for rows of long lists.
+BATCH_ROWS = 2048
 
 
 def fingerprint(stage: str, inputs: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -118,3 +123,22 @@ def _replace(staging: Path, folder: Path) -> None:
 def data_files(folder: Path) -> list[Path]:
     """The Parquet files of a partition, in name order."""
     return sorted(path for path in folder.glob("*.parquet") if path.is_file())
+
+
+def read_batches(
+    folder: Path, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """Stream a partition; memory is bounded by a batch (and Parquet's row group), not by the partition.
+
+    Raises:
+        SchemaError: A column is missing.
+    """
+    for path in data_files(folder):
+        with pq.ParquetFile(path) as file:
+            missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
+            if missing:
+                raise SchemaError(
+                    f"{str(folder)!r} lacks the columns {missing}; it has {file.schema_arrow.names}.",
+                    hint="it was built with another configuration; run the stage that makes it again.",
+                )
+            yield from file.iter_batches(batch_size=rows, columns=list(columns) if columns else None)

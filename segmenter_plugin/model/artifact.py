@@ -30,8 +30,8 @@ from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 
 from segmenter_plugin.clock import parse_time
-from segmenter_plugin.data.dataset import BATCH_ROWS
 from segmenter_plugin.data.features import Features
+from segmenter_plugin.data.partition import BATCH_ROWS
 from segmenter_plugin.data.targets import Target
 from segmenter_plugin.data.vocabulary import Vocabulary
 from segmenter_plugin.errors import ArtifactError, FormatVersionError, SegmenterError

@@ -13,7 +13,7 @@ import torch
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.data.batch import RaggedSequences
-from segmenter_plugin.data.dataset import BATCH_ROWS
+from segmenter_plugin.data.partition import BATCH_ROWS
 from segmenter_plugin.errors import TrainingError
 from segmenter_plugin.model.encoder import SequenceEncoder
 from segmenter_plugin.model.heads import TaskHeads

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
-from segmenter_plugin.data.dataset import Source, Split, behaviour_batches, learn_targets
+from segmenter_plugin.data.dataset import Source, Split, learn_targets
 from segmenter_plugin.data.partition import (
     fingerprint,
     is_current,
     new_partition,
+    read_batches,
     read_manifest,
     require_manifest,
 )
@@ -210,7 +211,7 @@ def _read_labelled(config: Config, layout: Layout, cutoff: datetime) -> tuple[Fl
 
 
 def _read(folder: Path, columns: Sequence[str]) -> pa.Table:
-    batches = list(behaviour_batches(folder, columns, READ_ROWS))
+    batches = list(read_batches(folder, columns, READ_ROWS))
     if not sum(batch.num_rows for batch in batches):
         raise CutoffError(
             f"{str(folder)!r} holds no rows.", hint="choose a cutoff that the events cover and build it again."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from segmenter_plugin.data.partition import (
     fingerprint,
     is_current,
     new_partition,
+    read_batches,
     read_manifest,
     require_manifest,
 )
@@ -72,8 +72,10 @@ def export(config: Config, cutoff: datetime, *, file_format: str = "npy", out: P
     manifest: dict[str, Any] = {"stage": "export", "fingerprint": made_from, "users": users}
     staging_root = layout.root if folder.is_relative_to(layout.root) else folder.absolute().parent
     with new_partition(folder, staging_root, manifest) as staging:
-        write_client_ids(_batches(files, Columns.user_id), users, user_type, staging)
-        manifest["embedding_size"] = write_embeddings(_batches(files, Columns.embedding), users, staging)
+        write_client_ids(read_batches(source, [Columns.user_id], BATCH_ROWS), users, user_type, staging)
+        manifest["embedding_size"] = write_embeddings(
+            read_batches(source, [Columns.embedding], BATCH_ROWS), users, staging
+        )
     with suppress(OSError):  # another run may be staging there
         (staging_root / STAGING).rmdir()
     logger.info("%s: %d embeddings of %d values", folder, users, manifest["embedding_size"])
@@ -84,9 +86,3 @@ def _require_ours(folder: Path) -> None:
     """Replacing a folder deletes what it holds, so it must be empty, absent or an earlier export."""
     if folder.exists() and any(folder.iterdir()) and read_manifest(folder) is None:
         raise UserError(f"{str(folder)!r} holds files that are not an export.", hint="name another folder with --out.")
-
-
-def _batches(files: list[Path], column: str) -> Iterator[pa.RecordBatch]:
-    for path in files:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(BATCH_ROWS, columns=[column])

@@ -7,11 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from segmenter_plugin.columns import Columns
-from segmenter_plugin.data.partition import data_files
+from segmenter_plugin.data.partition import read_batches
 from segmenter_plugin.errors import ArtifactError, CutoffError
+
+_READ_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,9 @@ def read_provenance(folder: Path) -> Provenance:
         ArtifactError: They come from several models.
     """
     found: set[tuple[str, datetime]] = set()
-    for path in data_files(folder):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(65_536, columns=[Columns.model_version, Columns.trained_through]):
-                columns = [pc.unique(batch.column(name)).to_pylist() for name in batch.schema.names]
-                found |= {(version, time) for version in columns[0] for time in columns[1]}
+    for batch in read_batches(folder, [Columns.model_version, Columns.trained_through], _READ_ROWS):
+        columns = [pc.unique(batch.column(name)).to_pylist() for name in batch.schema.names]
+        found |= {(version, time) for version in columns[0] for time in columns[1]}
     if not found:
         raise CutoffError(f"{str(folder)!r} holds no rows.", hint="choose a cutoff that the events cover.")
     if len(found) != 1:

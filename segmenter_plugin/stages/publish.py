@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,14 @@ import pyarrow.parquet as pq
 from segmenter_plugin.clock import cutoff_key, publication_time
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
-from segmenter_plugin.data.partition import data_files, fingerprint, is_current, new_partition, require_manifest
+from segmenter_plugin.data.partition import (
+    data_files,
+    fingerprint,
+    is_current,
+    new_partition,
+    read_batches,
+    require_manifest,
+)
 from segmenter_plugin.errors import UserError
 from segmenter_plugin.schemas import activity_fields, provenance_fields, score_fields, segment_fields, user_type_of
 from segmenter_plugin.stages.layout import Layout
@@ -126,17 +133,13 @@ def _write(config: Config, publication: _Publication, cutoff: datetime, created:
     user_type = user_type_of(pq.read_schema(files[0])) if files else pa.string()
     schema = feature_schema(publication.columns, config.store.join_key, user_type)
     wanted = [Columns.user_id, Columns.event_timestamp, *(column.name for column in publication.columns)]
-    rows = feature_rows(_batches(files, wanted), schema=schema, cutoff=cutoff, created=created, tally=tally)
+    rows = feature_rows(
+        read_batches(publication.source, wanted, BATCH_ROWS), schema=schema, cutoff=cutoff, created=created, tally=tally
+    )
     with pq.ParquetWriter(staging / "part-00000.parquet", schema, compression="zstd") as writer:
         for batch in rows:
             writer.write_batch(batch)
     return tally
-
-
-def _batches(files: list[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
-    for path in files:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(BATCH_ROWS, columns=columns)
 
 
 def _report(name: str, tally: Tally) -> None:

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from segmenter_plugin import schemas
 from segmenter_plugin.clock import cutoff_key
 from segmenter_plugin.config import Config
-from segmenter_plugin.data.dataset import behaviour_batches
 from segmenter_plugin.data.partition import (
     data_files,
     fingerprint,
     is_current,
     new_partition,
+    read_batches,
     read_manifest,
     require_manifest,
 )
@@ -121,7 +121,7 @@ def _write(model: UserEncoder, config: Config, behaviour: Path, path: Path) -> i
     schema = schemas.scores_schema(config, schemas.user_type_of(pq.read_schema(files[0])))
     rows = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in score_batches(model, behaviour_batches(behaviour, model.features.columns)):
+        for batch in score_batches(model, read_batches(behaviour, model.features.columns)):
             writer.write_batch(batch)
             rows += batch.num_rows
     return rows

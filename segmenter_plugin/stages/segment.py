@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
-from segmenter_plugin.data.dataset import behaviour_batches
 from segmenter_plugin.data.partition import (
     fingerprint,
     is_current,
     new_partition,
+    read_batches,
     read_manifest,
     require_manifest,
 )
@@ -152,7 +152,7 @@ def _scores(config: Config, inputs: _Inputs) -> Iterator[pa.RecordBatch]:
 
     provenance = [Columns.event_timestamp, Columns.model_version, Columns.trained_through]
     columns = [*space_columns(config), *provenance]
-    return behaviour_batches(inputs.layout.scores(inputs.cutoff), columns, READ_ROWS)
+    return read_batches(inputs.layout.scores(inputs.cutoff), columns, READ_ROWS)
 
 
 def _profiles(config: Config, inputs: _Inputs, model: SegmentModel) -> list[SegmentProfile]:
@@ -167,7 +167,7 @@ def _profiles(config: Config, inputs: _Inputs, model: SegmentModel) -> list[Segm
         users.append(batch.column(Columns.user_id))
         segments.append(pa.array(ids))
     known, found = pa.concat_arrays(users), pa.concat_arrays(segments)
-    for batch in behaviour_batches(inputs.layout.behaviour(inputs.cutoff), behaviour_columns(config), READ_ROWS):
+    for batch in read_batches(inputs.layout.behaviour(inputs.cutoff), behaviour_columns(config), READ_ROWS):
         places = pc.index_in(batch.column(Columns.user_id).cast(known.type), value_set=known)
         scored = pc.is_valid(places)
         sums.add_behaviour(batch.filter(scored), found.take(places.filter(scored)).to_numpy())

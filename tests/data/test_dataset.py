@@ -12,13 +12,13 @@ from segmenter_plugin.config import Config
 from segmenter_plugin.data.dataset import (
     Source,
     Split,
-    behaviour_batches,
     learn_features,
     learn_targets,
     load_examples,
     uncensored_windows,
 )
 from segmenter_plugin.data.features import Features, FeaturesFit
+from segmenter_plugin.data.partition import read_batches
 from segmenter_plugin.data.split import validation_users
 from segmenter_plugin.errors import SchemaError, TrainingError
 from segmenter_plugin.stages.layout import Layout
@@ -49,18 +49,6 @@ def shop(signal: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Simple
     return SimpleNamespace(config=config, users=users, signal=signal)
 
 
-def test_batches_stream_all_rows_in_order(shop: SimpleNamespace) -> None:
-    source = sources_of(shop.config)[0]
-    batches = list(behaviour_batches(source.behaviour, ["user_id"], rows=7))
-    assert max(batch.num_rows for batch in batches) <= 7
-    assert pa.Table.from_batches(batches).column("user_id").to_pylist() == shop.users
-
-
-def test_a_missing_column_is_named(shop: SimpleNamespace) -> None:
-    with pytest.raises(SchemaError, match=r"lacks the columns \['colour'\]"):
-        next(behaviour_batches(sources_of(shop.config)[0].behaviour, ["user_id", "colour"]))
-
-
 def test_labels_belong_to_their_users_and_sides_share_none(shop: SimpleNamespace) -> None:
     config, signal = shop.config, shop.signal
     sources, features = sources_of(config), features_of(config)
@@ -85,7 +73,7 @@ def test_validation_users_teach_nothing(shop: SimpleNamespace, signal: ModuleTyp
         signal.write_cutoff(config, cutoff, shop.users)
         for name in ("behaviour", "labels"):
             folder = getattr(Layout.of(config), name)(cutoff)
-            rows = pa.Table.from_batches(list(behaviour_batches(folder)))
+            rows = pa.Table.from_batches(list(read_batches(folder)))
             kept = [not held_out[shop.users.index(user)] for user in rows.column("user_id").to_pylist()]
             signal.write_partition(folder, tmp_path, rows.filter(pa.array(kept)), "training users alone")
     everybody, alone = Split(0.0, 5), SPLIT

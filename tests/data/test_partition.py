@@ -12,10 +12,11 @@ from segmenter_plugin.data.partition import (
     fingerprint,
     is_current,
     new_partition,
+    read_batches,
     read_manifest,
     require_manifest,
 )
-from segmenter_plugin.errors import FormatVersionError, MissingStageError
+from segmenter_plugin.errors import FormatVersionError, MissingStageError, SchemaError
 
 
 def _write(root, folder, made_from, value=1):
@@ -94,3 +95,20 @@ def test_a_touched_file_has_another_fingerprint(tmp_path):
     before = file_fingerprints([path])
     path.write_text("a\n1\n2\n")
     assert file_fingerprints([path]) != before
+
+
+def test_batches_stream_all_files_in_order(tmp_path):
+    with new_partition(tmp_path / "p", tmp_path, {"stage": "t", "fingerprint": "f"}) as staging:
+        for number in range(2):
+            rows = pa.table({"a": range(10 * number, 10 * number + 10), "b": ["x"] * 10})
+            pq.write_table(rows, staging / f"part-{number}.parquet")
+    batches = list(read_batches(tmp_path / "p", ["a"], rows=7))
+    assert [batch.num_rows for batch in batches] == [7, 3, 7, 3]
+    assert pa.Table.from_batches(batches).to_pydict() == {"a": list(range(20))}
+    assert next(read_batches(tmp_path / "p")).schema.names == ["a", "b"]
+
+
+def test_a_missing_column_is_named(tmp_path):
+    _write(tmp_path, tmp_path / "p", "f")
+    with pytest.raises(SchemaError, match=r"lacks the columns \['colour'\]; it has \['a'\]"):
+        next(read_batches(tmp_path / "p", ["a", "colour"]))

@@ -12,7 +12,7 @@ import pytest
 import signal_tables
 
 from segmenter_plugin import schemas
-from segmenter_plugin.data.dataset import behaviour_batches
+from segmenter_plugin.data.partition import read_batches
 from segmenter_plugin.errors import ArtifactError, MissingStageError, SchemaError
 from segmenter_plugin.model.artifact import UserEncoder
 from segmenter_plugin.stages.layout import Layout
@@ -49,7 +49,7 @@ def test_scores_are_what_the_artifact_gives(shop: SimpleNamespace) -> None:
     layout = Layout.of(shop.config)
     table = pq.read_table(layout.scores(shop.later) / "part-0.parquet")
     model = UserEncoder.from_pretrained(layout.encoder)
-    behaviour = pa.Table.from_batches(list(behaviour_batches(layout.behaviour(shop.later))))
+    behaviour = pa.Table.from_batches(list(read_batches(layout.behaviour(shop.later))))
     np.testing.assert_allclose(np.stack(table.column("embedding").to_numpy()), model.encode(behaviour), atol=1e-5)
     assert set(table.column("model_version").to_pylist()) == {model.model_version} == {shop.result["model_version"]}
 
