@@ -28,10 +28,11 @@ from segmenter_plugin.data.partition import (
 )
 from segmenter_plugin.data.split import validation_users
 from segmenter_plugin.data.targets import Target
-from segmenter_plugin.errors import ConfigError, CutoffError, LeakageError, MissingStageError
+from segmenter_plugin.errors import CutoffError, LeakageError, MissingStageError
 from segmenter_plugin.quality.features import FloatArray, activity_matrix, activity_names
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.provenance import Provenance, read_provenance
+from segmenter_plugin.stages.train import require_training
 
 logger = logging.getLogger(__name__)
 
@@ -114,11 +115,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _require_inputs(config: Config, layout: Layout, cutoff: datetime) -> dict[str, Any]:
     """Fingerprints of everything that is read."""
-    if not config.tasks or not config.training_cutoffs:
-        raise ConfigError(
-            "evaluate needs [[tasks]] and [training] cutoffs: the baselines are fitted on them.",
-            hint="name the training cutoffs in segmenter.toml, then run `segmenter train`.",
-        )
+    require_training(config)
     inputs = {}
     for time in (*config.training_cutoffs, cutoff):
         command = f"segmenter build --cutoff {time.isoformat()}"

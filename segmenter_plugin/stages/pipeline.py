@@ -11,7 +11,7 @@ from typing import Any
 
 from segmenter_plugin.clock import cutoff_key
 from segmenter_plugin.config import Config
-from segmenter_plugin.errors import ConfigError, CutoffError
+from segmenter_plugin.errors import CutoffError
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +23,12 @@ def train(config: Config) -> dict[str, Any]:
         The result of each stage under its name; ``tables`` holds the evaluation's.
 
     Raises:
-        ConfigError: `[training] cutoffs` is empty.
+        ConfigError: `[training] cutoffs` or `[[tasks]]` is empty.
     """
     from segmenter_plugin.stages.build import build
-    from segmenter_plugin.stages.train import finetune, pretrain
+    from segmenter_plugin.stages.train import finetune, pretrain, require_training
 
-    require_training_cutoffs(config)
+    require_training(config)
     judged_at = config.evaluation_cutoff
     result: dict[str, Any] = {}
     result["build"] = build(config, [*config.training_cutoffs, *([] if judged_at is None else [judged_at])])
@@ -86,12 +86,13 @@ def backfill(config: Config, cutoffs: Sequence[datetime]) -> dict[str, Any]:
     different models are not comparable: each row carries its ``model_version``.
 
     Raises:
+        ConfigError: `[training] cutoffs` or `[[tasks]]` is empty.
         CutoffError: For a cutoff, no training cutoff's label windows were over.
     """
     from segmenter_plugin.stages.build import build
-    from segmenter_plugin.stages.train import finetune, pretrain
+    from segmenter_plugin.stages.train import finetune, pretrain, require_training
 
-    require_training_cutoffs(config)
+    require_training(config)
     groups = group_by_known_labels(config, cutoffs)
     result: dict[str, Any] = {"build": build(config, sorted({*config.training_cutoffs, *cutoffs})), "models": []}
     for training_cutoffs, scored in groups:
@@ -151,24 +152,6 @@ def cutoffs_between(first: datetime, last: datetime, every: str) -> list[datetim
         raise CutoffError(f"--to {last} is before --from {first}.", hint="swap them.")
     step = timedelta(days=int(match[1]))
     return [first + step * index for index in range((last - first) // step + 1)]
-
-
-def require_training_cutoffs(config: Config) -> None:
-    """Refuse a configuration without training cutoffs.
-
-    Raises:
-        ConfigError: `[training] cutoffs` or `[[tasks]]` is empty.
-    """
-    if not config.training_cutoffs:
-        raise ConfigError(
-            "[training] cutoffs is empty, so there is nothing to train on.",
-            hint='name some, e.g. cutoffs = ["2017-08-01", "2017-09-01"], each with its label window in the data.',
-        )
-    if not config.tasks:
-        raise ConfigError(
-            "there is no [[tasks]] entry, so there is nothing to predict.",
-            hint='add one with name = "purchase", kind = "binary", prediction_days = 14.',
-        )
 
 
 def _with_tables(result: dict[str, Any]) -> dict[str, Any]:

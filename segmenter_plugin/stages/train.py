@@ -100,8 +100,7 @@ def finetune(config: Config, *, seed: int | None = None, output: Path | None = N
         MissingStageError: A training cutoff has not been built, or the encoder not pretrained.
         TrainingError: Labels that teach nothing, no users on one side of the split, or a loss that is not a number.
     """
-    if not config.tasks:
-        raise ConfigError("the configuration has no [[tasks]], so there is nothing to fine-tune on.")
+    require_training(config)
     sources, inputs = _sources(config, with_labels=True)
     layout = Layout.of(config)
     pretrained = require_manifest(layout.pretrained, "segmenter pretrain")
@@ -136,13 +135,31 @@ def finetune(config: Config, *, seed: int | None = None, output: Path | None = N
     )
 
 
-def _sources(config: Config, *, with_labels: bool) -> tuple[list[Source], dict[str, Any]]:
-    """The training cutoffs' tables, and the fingerprints of those that are read."""
+def require_training(config: Config) -> None:
+    """Refuse a configuration that says neither what to learn nor from when.
+
+    Raises:
+        ConfigError: `[training] cutoffs` or `[[tasks]]` is empty.
+    """
+    _require_cutoffs(config)
+    if not config.tasks:
+        raise ConfigError(
+            "there is no [[tasks]] entry, so there is nothing to predict.",
+            hint='add one with name = "purchase", kind = "binary", prediction_days = 14.',
+        )
+
+
+def _require_cutoffs(config: Config) -> None:
     if not config.training_cutoffs:
         raise ConfigError(
             "[training] cutoffs is empty, so there is nothing to train on.",
             hint='for example cutoffs = ["2017-09-01", "2017-10-01"]; the labels\' windows must be over in the events.',
         )
+
+
+def _sources(config: Config, *, with_labels: bool) -> tuple[list[Source], dict[str, Any]]:
+    """The training cutoffs' tables, and the fingerprints of those that are read."""
+    _require_cutoffs(config)
     layout, sources, inputs = Layout.of(config), [], {}
     for cutoff in config.training_cutoffs:
         source = Source(cutoff, layout.behaviour(cutoff), layout.labels(cutoff))

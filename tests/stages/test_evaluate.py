@@ -245,9 +245,12 @@ def test_labels_are_matched_in_the_artifacts_order(evaluated, world, tmp_path):
     assert estimates(turned_result, "taste_14d", metric)["encoder"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("sections", [{"tasks": []}, {"training": {"cutoffs": []}}])
-def test_nothing_to_train_on_is_a_configuration_error(sections, world, tmp_path):
-    with pytest.raises(ConfigError, match="needs"):
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [({"tasks": []}, r"no \[\[tasks\]\] entry"), ({"training": {"cutoffs": []}}, r"\[training\] cutoffs is empty")],
+)
+def test_nothing_to_train_on_is_a_configuration_error(sections, message, world, tmp_path):
+    with pytest.raises(ConfigError, match=message):
         evaluate(world.world_config(tmp_path, **sections), world.LATER)
 
 

@@ -6,9 +6,10 @@ from segmenter_plugin.config import parse_config
 from segmenter_plugin.errors import ConfigError, CutoffError
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.pipeline import (
+    backfill,
     cutoffs_between,
     group_by_known_labels,
-    require_training_cutoffs,
+    train,
     with_training_cutoffs,
 )
 
@@ -66,8 +67,9 @@ def test_walk_forward_weights_have_folders_of_their_own(trained):
     assert Layout.of(first).scores(_day(6, 1)) == Layout.of(trained).scores(_day(6, 1))
 
 
-def test_training_needs_cutoffs_and_tasks(config, tree):
+@pytest.mark.parametrize("stage", [train, lambda config: backfill(config, [_day(6, 1)])], ids=["train", "backfill"])
+def test_training_needs_cutoffs_and_tasks_before_anything_is_built(config, tree, stage):
     with pytest.raises(ConfigError, match="cutoffs is empty"):
-        require_training_cutoffs(config)
+        stage(config)
     with pytest.raises(ConfigError, match="nothing to predict"):
-        require_training_cutoffs(parse_config(tree | {"tasks": [], "training": {"cutoffs": ["2017-03-01"]}}))
+        stage(parse_config(tree | {"tasks": [], "training": {"cutoffs": ["2017-03-01"]}}))
