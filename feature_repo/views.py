@@ -36,3 +36,7 @@ user_scores = declared.user_scores
 # Segment ids keep their meaning over retrains; names are for people.
 # Rules and dashboards should use the id.
 user_segment = declared.user_segment
+
+# Cosine and dot product of the user's embedding with an item vector that the request brings along.
+# Computed when asked, online and in training frames alike, so a ranking model gets a ready score.
+user_item_affinity = declared.user_item_affinity

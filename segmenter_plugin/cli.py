@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -65,7 +65,7 @@ class OrderedGroup(click.Group):
 @click.version_option(__version__)
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings only.")
 def segmenter(quiet: bool) -> None:
-    r"""Behaviour embeddings, value scores and segments of your users, as Feast features.
+    """Behaviour embeddings, value scores and segments of your users, as Feast features.
 
     \b
     A first try, on real purchases:   segmenter demo
@@ -75,7 +75,7 @@ def segmenter(quiet: bool) -> None:
 
     Every stage skips itself when its inputs and configuration are unchanged. Exit codes: 0 done, 1 failed, 2 a mistake
     in what was given, 3 a quality gate stopped the run.
-    """
+    """  # noqa: D301 - click's mark is the character, not the two letters
     configure_logging(quiet=quiet)
 
 
@@ -174,6 +174,46 @@ def publish(config_path: str, overrides: tuple[str, ...], cutoffs: tuple[str, ..
 
 
 _cutoff_command("materialize", "materialize", "Move published rows into the online store, through the Feast CLI.")
+
+
+@segmenter.command("materialize-online")
+@configured
+@cutoff_option(multiple=True, required=False)
+@click.option("--start", metavar="TIME", help="First event_timestamp, instead of --cutoff; with --end.")
+@click.option("--end", metavar="TIME", help="Last event_timestamp, included.")
+@click.option("--view", "views", multiple=True, metavar="NAME", help="A registered view; default all of our service.")
+def materialize_online(
+    config_path: str,
+    overrides: tuple[str, ...],
+    cutoffs: tuple[str, ...],
+    *,
+    start: str | None,
+    end: str | None,
+    views: tuple[str, ...],
+) -> None:
+    """Move published rows into a Redis online store from Spark's executors.
+
+    For views larger than one machine: each Spark task writes its share over a connection of its own, and the registry
+    learns of the window as from `materialize`. What is online and newer stays, so the command may be run again after
+    anything that went wrong. On a cluster, as a job:
+
+    \b
+        spark-submit --py-files segmenter_plugin.zip spark_jobs/materialize_online.py --cutoff 2024-12-01
+
+    Give --cutoff (several: from the first to the last of them), or --start and --end. Rows are read from where
+    [store] offline and table say; the feature_store.yaml must name
+    segmenter_plugin.store.redis.ArrowRedisOnlineStore, at an address that the executors reach.
+    """  # noqa: D301
+    from segmenter_plugin.stages.materialize_online import materialize_online as stage
+
+    config = _config(config_path, overrides)
+    given = cutoffs or tuple(time for time in (start, end) if time is not None)
+    if (not cutoffs and len(given) < 2) or (cutoffs and (start or end)):
+        raise click.UsageError("Give --cutoff, or both --start and --end.")
+    times = _times(config, given)
+    show(stage(config, (min(times), max(times)) if cutoffs else (times[0], times[1]), views=views))
+
+
 _cutoff_command("run", "pipeline", "The daily job: build, score, segment, publish, materialize.")
 
 
@@ -209,6 +249,19 @@ def lookup(config_path: str, overrides: tuple[str, ...], user_ids: tuple[str, ..
     from segmenter_plugin.stages.lookup import lookup as stage
 
     show(stage(_config(config_path, overrides), list(user_ids), service=service))
+
+
+@segmenter.command("migrate-online")
+@configured
+@click.option("--to", required=True, type=click.Choice(["packed", "stock"]), help="Layout of rows in Redis.")
+@click.option("--keep-old", is_flag=True, help="Leave the rows where they were too, while readers still look there.")
+def migrate_online(
+    config_path: str, overrides: tuple[str, ...], to: Literal["packed", "stock"], keep_old: bool
+) -> None:
+    """Move online rows in Redis to the other layout; see `layout` of the online store."""
+    from segmenter_plugin.stages.migrate import migrate_online as stage
+
+    show(stage(_config(config_path, overrides), to, keep_old=keep_old))
 
 
 @segmenter.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -92,3 +93,8 @@ def parse_cutoff_key(name: str) -> datetime | None:
     """The cutoff that a partition folder's name tells, or None for any other name."""
     match = _KEY.fullmatch(name)
     return None if match is None else datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+
+
+def nanos_now() -> int:
+    """Nanoseconds since the epoch: what the age of a served row is held against."""
+    return time.time_ns()

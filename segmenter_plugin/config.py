@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from segmenter_plugin.clock import parse_time, zone
 from segmenter_plugin.columns import PURCHASE, Columns
 from segmenter_plugin.errors import ConfigError, SegmenterError
+from segmenter_plugin.storage import StoreConfig
 from segmenter_plugin.tasks import TaskConfig
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -204,20 +205,6 @@ class SegmentsConfig(Section):
 
     count: Annotated[int, Field(ge=2, le=200)] = 6
     seed: int = 7
-
-
-class StoreConfig(Section):
-    """Where outputs lie and how Feast knows them."""
-
-    root: str = "runs/default"
-    artifacts: str = "artifacts"
-    feature_repo: str = "feature_repo"
-    generation: Annotated[str, Field(pattern=r"^g[1-9][0-9]*$")] = "g1"
-    ttl_days: Annotated[int, Field(ge=0)] = 0
-    entity: str = "user"
-    join_key: str = Columns.user_id
-    name_prefix: str = ""
-    owner: str = ""
 
 
 class Config(Section):

@@ -10,7 +10,8 @@ from segmenter_plugin.console import show
 
 COMMANDS = [
     "demo", "init", "build", "pretrain", "finetune", "evaluate", "score", "segment", "publish", "materialize",
-    "train", "run", "backfill", "lookup", "export", "simulate",
+    "materialize-online",
+    "train", "run", "backfill", "lookup", "migrate-online", "export", "simulate",
 ]  # fmt: skip
 
 

@@ -28,8 +28,8 @@ _ROWS_PER_GROUP = 16_384
 class LazySession:
     """The Spark session of one run, opened on first use; only one that was opened here is stopped."""
 
-    def __init__(self, given: SparkSession | None, stack: ExitStack) -> None:
-        self._session, self._stack = given, stack
+    def __init__(self, given: SparkSession | None, stack: ExitStack, app_name: str = "segmenter build") -> None:
+        self._session, self._stack, self._app_name = given, stack, app_name
 
     def get(self) -> SparkSession:
         """The session; starts one where there is none."""
@@ -37,7 +37,7 @@ class LazySession:
 
         if self._session is None:
             is_ours = SparkSession.getActiveSession() is None
-            self._session = open_session("segmenter build")
+            self._session = open_session(self._app_name)
             if is_ours:
                 self._stack.callback(self._session.stop)
         return self._session

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segmenter_plugin.clock import cutoff_key
 from segmenter_plugin.config import Config
+from segmenter_plugin.storage import published_folder
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Layout:
 
     def features(self, view: str) -> Path:
         """All published partitions of one feature view; Feast reads the glob ``features/<view>/*/*.parquet``."""
-        return self.root / "features" / view
+        return published_folder(self.root, view)
 
     def feature(self, view: str, cutoff: datetime) -> Path:
         """Published rows of one feature view as of a cutoff."""

@@ -9,8 +9,10 @@ import importlib
 from typing import Any
 
 _EXPORTS = {
+    "OnlineMatrix": "segmenter_plugin.store.retrieve",
     "UserValueViews": "segmenter_plugin.store.views",
     "online_frame": "segmenter_plugin.store.retrieve",
+    "online_matrix": "segmenter_plugin.store.retrieve",
     "online_table": "segmenter_plugin.store.retrieve",
     "training_frame": "segmenter_plugin.store.training",
     "user_value_views": "segmenter_plugin.store.views",
@@ -18,8 +20,10 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "OnlineMatrix",
     "UserValueViews",
     "online_frame",
+    "online_matrix",
     "online_table",
     "training_frame",
     "user_value_views",

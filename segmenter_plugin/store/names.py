@@ -79,6 +79,16 @@ class FeatureNames:
         """Registered name of the feature service that ranking models ask."""
         return self.registered(f"ranking_{self.generation}")
 
+    @property
+    def affinity(self) -> str:
+        """Registered name of the on-demand view that holds a user against an item; it has no folder."""
+        return self.registered(f"user_item_affinity_{self.generation}")
+
+    @property
+    def item_service(self) -> str:
+        """Registered name of the feature service that asks for the affinity too, so needs an item vector a row."""
+        return self.registered(f"ranking_items_{self.generation}")
+
     def registered(self, folder: str) -> str:
         """Registered name of a view or service."""
         return f"{self.prefix}{folder}"

@@ -76,7 +76,7 @@ def feature_rows(
             continue
         rows = conform(pa.table(batch), expected, f"the rows to publish as of {cutoff_key(cutoff)}")
         _check_rows(rows, cutoff)
-        rows = _whole_seconds(rows)
+        rows = whole_seconds(rows)
         tally.rows += rows.num_rows
         tally.seen_after_cutoff += _seen_after(rows, cutoff)
         keys.append(rows.column(Columns.user_id).combine_chunks())
@@ -106,17 +106,27 @@ def _check_rows(rows: pa.Table, cutoff: datetime) -> None:
         )
     for field in rows.schema:
         column = rows.column(field.name)
-        is_list = pa.types.is_list(field.type)
-        required = is_list or field.name in (Columns.model_version, Columns.trained_through, Columns.segment_id)
-        if required and column.null_count:
+        if requires_value(field) and column.null_count:
             raise StoreError(
                 f"{column.null_count} rows have no {field.name}; each published row needs one.",
                 hint="run `segmenter score` and `segmenter segment` again for this cutoff.",
             )
-        _check_finite(field, pc.list_flatten(column) if is_list else column)
+        check_finite(field, column)
 
 
-def _check_finite(field: pa.Field, values: pa.ChunkedArray) -> None:
+def requires_value(field: pa.Field) -> bool:
+    """Whether each published row needs a value in that column of ours."""
+    provenance = (Columns.model_version, Columns.trained_through, Columns.segment_id)
+    return pa.types.is_list(field.type) or field.name in provenance
+
+
+def check_finite(field: pa.Field, column: pa.ChunkedArray) -> None:
+    """Refuse numbers that no ranking model should meet.
+
+    Raises:
+        StoreError: A number is NaN or infinite, or a list holds such a number or null.
+    """
+    values = pc.list_flatten(column) if pa.types.is_list(field.type) else column
     if not pa.types.is_floating(values.type):
         return
     bad = pc.sum(pc.invert(pc.is_finite(values))).as_py() or 0
@@ -130,7 +140,7 @@ def _check_finite(field: pa.Field, values: pa.ChunkedArray) -> None:
         )
 
 
-def _whole_seconds(rows: pa.Table) -> pa.Table:
+def whole_seconds(rows: pa.Table) -> pa.Table:
     """Round ``trained_through`` up to a whole second.
 
     Feast's online stores keep timestamps as whole seconds and cut off the rest (0.67): the row read online would claim

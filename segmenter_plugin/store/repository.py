@@ -99,8 +99,8 @@ def require_service(store: FeatureStore, name: str) -> FeatureService:
 
 
 def view_names(service: FeatureService) -> list[str]:
-    """Registered names of the views that a service reads."""
-    return [projection.name for projection in service.feature_view_projections]
+    """Registered names of the views that a service reads rows of; an on-demand view has none."""
+    return [projection.name for projection in service.feature_view_projections if projection.batch_source is not None]
 
 
 def join_key_of(store: FeatureStore, service: FeatureService) -> str:

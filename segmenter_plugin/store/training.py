@@ -11,11 +11,14 @@ from typing import Any, Literal, get_args
 import pandas as pd
 import pyarrow as pa
 from feast import FeatureService, FeatureStore
+from feast.types import Int64
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.errors import CutoffError, LeakageError, SchemaError, StoreError, UserError
+from segmenter_plugin.store.asked import asked_service
+from segmenter_plugin.store.generations import generations_of, require_one_generation
 from segmenter_plugin.store.repository import join_key_of, require_service, view_names
-from segmenter_plugin.store.retrieve import to_pandas, typed_user_ids
+from segmenter_plugin.store.retrieve import to_pandas
 from segmenter_plugin.store.views import FOLDER_TAG
 
 logger = logging.getLogger(__name__)
@@ -47,12 +50,13 @@ def training_frame(
     Raises:
         SchemaError: `entity_df` lacks a column.
         CutoffError: Its times name no zone.
-        StoreError: The service is not declared, or holds no ``trained_through``.
+        StoreError: The service is not declared, holds no ``trained_through``, or mixes generations.
         LeakageError: Rows leak, and `on_leak` is ``refuse``.
     """
     if on_leak not in get_args(OnLeak):
         raise UserError(f"on_leak = {on_leak!r} is not known.", hint=f"one of {', '.join(get_args(OnLeak))}.")
     declared = require_service(store, service)
+    require_one_generation(service, generations_of(store, declared))
     features = [feature.name for projection in declared.feature_view_projections for feature in projection.features]
     if Columns.trained_through not in features:
         raise StoreError(
@@ -83,11 +87,10 @@ def moments_frame(store: FeatureStore, service: str, moments: Iterable[tuple[int
     Raises:
         UserError: An id does not have the entity's type.
     """
-    declared = require_service(store, service)
+    asked = asked_service(store, service)
     users, times = zip(*moments, strict=True)
-    ids = typed_user_ids(store, declared, users)
     stamps = pd.to_datetime(list(times), utc=True)
-    return pd.DataFrame({join_key_of(store, declared): ids, Columns.event_timestamp: stamps})
+    return pd.DataFrame({asked.join_key: asked.user_ids(users), Columns.event_timestamp: stamps})
 
 
 def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -124,13 +127,24 @@ def _joined(store: FeatureStore, service: FeatureService, asked: pd.DataFrame) -
             hint="Feast's dask store drops rows without an earlier value; set offline_store: duckdb.",
         )
     frame = to_pandas(table.drop_columns([_ROW]))
-    time = frame[Columns.event_timestamp]
-    return frame.assign(
-        **{
-            Columns.event_timestamp: time.dt.tz_convert("UTC"),
-            Columns.trained_through: pd.to_datetime(frame[Columns.trained_through], utc=True),
-        }
-    )
+    # Feast's Spark store hands out times without a zone, as its session shows them.
+    times = {
+        name: pd.to_datetime(frame[name], utc=True).dt.as_unit("us")
+        for name in (Columns.event_timestamp, Columns.trained_through)
+    }
+    if not asked[Columns.event_timestamp].reset_index(drop=True).equals(times[Columns.event_timestamp]):
+        raise StoreError(
+            f"the offline store {store.config.offline_store.type!r} answered for other times than were asked.",
+            hint='Spark does so in another zone: set "spark.sql.session.timeZone" to "UTC".',
+        )
+    # It hands out counts as floats where one is null, too.
+    counts = [
+        feature.name
+        for projection in service.feature_view_projections
+        for feature in projection.features
+        if feature.dtype == Int64
+    ]
+    return frame.assign(**times).astype(dict.fromkeys(counts, "Int64"))
 
 
 def _made_by_weights(store: FeatureStore, service: FeatureService) -> list[str]:
@@ -139,6 +153,6 @@ def _made_by_weights(store: FeatureStore, service: FeatureService) -> list[str]:
     return [
         feature.name
         for projection in service.feature_view_projections
-        if tags[projection.name] != "user_activity"
+        if tags.get(projection.name) != "user_activity"
         for feature in projection.features
     ]

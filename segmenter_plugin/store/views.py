@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
-from feast import Entity, FeatureService, FeatureView, Field, PushSource, ValueType
+from feast import Entity, FeatureService, FeatureView, Field, OnDemandFeatureView, PushSource, ValueType
 from feast.data_source import DataSource
 from feast.types import from_value_type
 
@@ -20,6 +20,7 @@ from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.errors import ConfigError
 from segmenter_plugin.schemas import activity_fields, provenance_fields, score_fields, segment_fields
+from segmenter_plugin.store.affinity import affinity_view
 from segmenter_plugin.store.fields import arrow_field, feast_field, key_type
 from segmenter_plugin.store.names import FeatureNames
 
@@ -37,7 +38,10 @@ _ABOUT = {
 
 @dataclass(frozen=True)
 class UserValueViews:
-    """What `user_value_views` declares; a view that was left out is None."""
+    """What `user_value_views` declares; a view that was left out is None.
+
+    The affinity is held against the embedding, and has a service of its own: asking `service` needs no item vector.
+    """
 
     entity: Entity
     user_activity: FeatureView | None
@@ -45,10 +49,12 @@ class UserValueViews:
     user_scores: FeatureView | None
     user_segment: FeatureView | None
     service: FeatureService
+    user_item_affinity: OnDemandFeatureView | None
+    item_service: FeatureService | None
 
     @property
     def views(self) -> list[FeatureView]:
-        """The views that are there."""
+        """The views that are there and hold rows."""
         declared = (self.user_activity, self.user_embedding, self.user_scores, self.user_segment)
         return [view for view in declared if view is not None]
 
@@ -63,7 +69,8 @@ class UserValueViews:
         Partial, because a full apply (as ``feast apply`` does it) deletes what else the registry holds.
         """
         sources = [view.batch_source for view in self.views]
-        return [self.entity, *sources, *self.push_sources, *self.views, self.service]
+        on_demand = [thing for thing in (self.user_item_affinity, self.item_service) if thing is not None]
+        return [self.entity, *sources, *self.push_sources, *self.views, self.service, *on_demand]
 
 
 def user_value_views(
@@ -115,7 +122,9 @@ def user_value_views(
         for folder, batch_source in sources.items()
     )
     present = [view for view in (activity, embedding, scores, segment) if view is not None]
-    return UserValueViews(common.entity, activity, embedding, scores, segment, common.service(present))
+    affinity = None if embedding is None else common.affinity(embedding)
+    service, item_service = common.service(present), common.item_service(present, affinity)
+    return UserValueViews(common.entity, activity, embedding, scores, segment, service, affinity, item_service)
 
 
 def views_from_config(
@@ -201,6 +210,20 @@ class _Common:
         declared = self.entity.value_type
         known = self.key_type if declared == ValueType.UNKNOWN else declared
         return [] if known is None else [Field(name=self.entity.join_key, dtype=from_value_type(known))]
+
+    def affinity(self, embedding: FeatureView) -> OnDemandFeatureView:
+        return affinity_view(self.names.affinity, embedding, owner=self.owner, tags=self.tags)
+
+    def item_service(self, views: list[FeatureView], affinity: OnDemandFeatureView | None) -> FeatureService | None:
+        if affinity is None:
+            return None
+        return FeatureService(
+            name=self.names.item_service,
+            features=[*views, affinity],
+            description="The same and the affinity to an item, whose vector each row of the request brings along.",
+            owner=self.owner,
+            tags=self.tags,
+        )
 
     def service(self, views: list[FeatureView]) -> FeatureService:
         return FeatureService(

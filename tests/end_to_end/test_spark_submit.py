@@ -1,4 +1,4 @@
-"""The Spark job through the real spark-submit, the package shipped with --py-files."""
+"""The Spark jobs through the real spark-submit, the package shipped with --py-files."""
 
 import json
 import os
@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+import shop_tables
+import yaml
+from redis_world import redis_server
 
 from segmenter_plugin.spark.java import find_java
+from segmenter_plugin.stages.lookup import lookup
 
 PROJECT = Path(__file__).parents[2]
 
@@ -36,6 +41,28 @@ root = "run"
 """
 
 
+def submit(folder, job, *arguments):
+    """Run a job of spark_jobs/ in `folder`, beside its segmenter.toml; returns the JSON of its last line."""
+    with zipfile.ZipFile(folder / "segmenter_plugin.zip", "w") as archive:
+        for path in (PROJECT / "segmenter_plugin").rglob("*.py"):
+            archive.write(path, path.relative_to(PROJECT))
+    shutil.copy(PROJECT / "spark_jobs" / job, folder)
+    spark_submit = Path(sys.executable).with_name("spark-submit")
+    # spark-submit is a shell script that looks for Java itself: on a bare machine it must be told of ours.
+    environment = os.environ | {
+        "JAVA_HOME": str(find_java()),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+    }
+    done = subprocess.run(
+        [spark_submit, "--master", "local[2]", "--py-files", "segmenter_plugin.zip", job,
+         "--config", "segmenter.toml", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def test_build_under_spark_submit(tmp_path):
     times = [datetime(2024, 1, day) for day in range(1, 31)]  # noqa: DTZ001 - naive on purpose
     events = {
@@ -47,25 +74,32 @@ def test_build_under_spark_submit(tmp_path):
     }
     pq.write_table(pa.table(events), tmp_path / "events.parquet")
     (tmp_path / "segmenter.toml").write_text(CONFIG)
-    with zipfile.ZipFile(tmp_path / "segmenter_plugin.zip", "w") as archive:
-        for path in (PROJECT / "segmenter_plugin").rglob("*.py"):
-            archive.write(path, path.relative_to(PROJECT))
-    shutil.copy(PROJECT / "spark_jobs" / "build.py", tmp_path)
-    spark_submit = Path(sys.executable).with_name("spark-submit")
-    # spark-submit is a shell script that looks for Java itself: on a bare machine it must be told of ours.
-    environment = os.environ | {
-        "JAVA_HOME": str(find_java()),
-        "PYSPARK_PYTHON": sys.executable,
-        "PYSPARK_DRIVER_PYTHON": sys.executable,
-    }
-    done = subprocess.run(
-        [spark_submit, "--master", "local[2]", "--py-files", "segmenter_plugin.zip", "build.py",
-         "--config", "segmenter.toml", "--cutoff", "2024-01-20"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    json.loads(done.stdout.splitlines()[-1])
+    submit(tmp_path, "build.py", "--cutoff", "2024-01-20")
     folder = tmp_path / "run" / "behaviour" / "cutoff=20240120T000000Z"
     table = pa.concat_tables(pq.ParquetFile(path).read() for path in sorted(folder.glob("*.parquet")))
     assert sorted(table["user_id"].to_pylist()) == [0, 1, 2, 3, 4]
     assert sum(table["sequence_length"].to_pylist()) == 19
+
+
+@pytest.mark.slow
+def test_materialize_online_under_spark_submit(tmp_path):
+    from segmenter_plugin.stages.publish import publish
+    from segmenter_plugin.store.repository import run_feast
+
+    config = shop_tables.shop_config(tmp_path)
+    cutoff, users = shop_tables.day(10, 1), shop_tables.users_of(50, pa.int64())
+    written = shop_tables.write_shop(config, cutoff, users=users, user_type=pa.int64())
+    publish(config, [cutoff])
+    repo = tmp_path / "feature_repo"
+    shutil.copytree(PROJECT / "feature_repo", repo, ignore=shutil.ignore_patterns("data", "__pycache__"))
+    with redis_server() as server:
+        settings = yaml.safe_load((repo / "feature_store.yaml").read_text())
+        kind = "segmenter_plugin.store.redis.ArrowRedisOnlineStore"
+        settings["online_store"] = {"type": kind, "connection_string": server.address}
+        (repo / "feature_store.yaml").write_text(yaml.safe_dump(settings))
+        run_feast(repo, ["apply", "--skip-source-validation"])
+        result = submit(tmp_path, "materialize_online.py", "--cutoff", "2017-10-01")
+        assert [counts["written"] for counts in result["views"].values()] == [50] * 4
+        rows = lookup(config, [*users, 1])
+    assert rows["missing_users"] == [1]
+    assert [row["embedding"] for row in rows["rows"][:-1]] == written["scores"]["embedding"].to_pylist()

@@ -18,6 +18,8 @@ def test_the_prefix_is_in_the_registry_and_not_in_the_folders():
         "shop_user_segment_g2",
     )
     assert names.service == "shop_ranking_g2"
+    assert names.affinity == "shop_user_item_affinity_g2"
+    assert names.item_service == "shop_ranking_items_g2"
     assert names.push_source(names.scores) == "shop_user_scores_g2_push"
 
 

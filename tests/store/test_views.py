@@ -6,7 +6,16 @@ from datetime import timedelta
 
 import pyarrow as pa
 import pytest
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
+from feast import (
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    FileSource,
+    OnDemandFeatureView,
+    PushSource,
+    ValueType,
+)
 from feast.types import Float32, Int64
 
 from segmenter_plugin.errors import ConfigError
@@ -48,7 +57,7 @@ def test_each_view_has_its_columns_source_and_push_source():
 def test_objects_are_everything_once():
     declared = _declare()
     kinds = [type(thing) for thing in declared.objects()]
-    counts = {Entity: 1, FileSource: 4, PushSource: 4, FeatureView: 4, FeatureService: 1}
+    counts = {Entity: 1, FileSource: 4, PushSource: 4, FeatureView: 4, FeatureService: 2, OnDemandFeatureView: 1}
     assert {kind: kinds.count(kind) for kind in set(kinds)} == counts
     assert len({id(thing) for thing in declared.objects()}) == len(kinds)
 
@@ -57,6 +66,21 @@ def test_a_view_without_source_is_left_out():
     declared = _declare(source=lambda view: None if view == "user_activity" else _file(view), activity_columns=())
     assert declared.user_activity is None
     assert len(declared.service.feature_view_projections) == 3
+
+
+def test_the_affinity_has_a_service_of_its_own_and_goes_with_the_embedding():
+    declared = _declare(generation="g2", name_prefix="shop_", owner="me@example.com")
+    assert declared.user_item_affinity.name == "shop_user_item_affinity_g2"
+    assert declared.user_item_affinity.owner == "me@example.com"
+    assert declared.user_item_affinity.tags["segmenter.generation"] == "g2"
+    assert declared.item_service.name == "shop_ranking_items_g2"
+    asked = [projection.name for projection in declared.item_service.feature_view_projections]
+    assert asked == [*(view.name for view in declared.views), "shop_user_item_affinity_g2"]
+    assert "affinity" not in str([projection.name for projection in declared.service.feature_view_projections])
+    without = _declare(source=lambda view: None if view.startswith("user_embedding") else _file(view))
+    assert without.user_item_affinity is None
+    assert without.item_service is None
+    assert not [thing for thing in without.objects() if thing is None]
 
 
 def test_own_arrow_fields_are_served_as_they_are():
@@ -131,7 +155,8 @@ def test_a_partial_apply_keeps_what_was_there(busy, team_repo):
     views = {view.name: view for view in again.list_feature_views()}
     assert {"basket", "address", "credit"} < set(views)
     assert len(views) == 7
-    assert {service.name for service in again.list_feature_services()} == {"checkout", "value_ranking_g1"}
+    services = {service.name for service in again.list_feature_services()}
+    assert services == {"checkout", "value_ranking_g1", "value_ranking_items_g1"}
     assert views["value_user_scores_g1"].entities == ["customer"]
     assert [column.name for column in views["value_user_scores_g1"].entity_columns] == ["customer_id"]
     assert again.get_entity("customer").description == "Ours."
