@@ -26,6 +26,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 from pydantic import NonNegativeFloat
 from redis.cluster import RedisCluster
+from redis.connection import ConnectionPool
 
 from segmenter_plugin.store.keys import KEY_VERSION
 from segmenter_plugin.store.lookups import FetchedView, RowWriter, ViewLookup
@@ -33,14 +34,12 @@ from segmenter_plugin.store.online import ArrowOnlineStore
 from segmenter_plugin.store.redis_cluster import ClusterWriter
 from segmenter_plugin.store.redis_errors import explained
 from segmenter_plugin.store.redis_keys import delete_packed
-from segmenter_plugin.store.redis_layouts import HashLayout, Layout, PackedLayout
+from segmenter_plugin.store.redis_layouts import LAYOUTS, HashLayout, Layout, PackedLayout, layout_for_lookups
 from segmenter_plugin.store.redis_line import Line, Processes
-from segmenter_plugin.store.redis_read import fetch
+from segmenter_plugin.store.redis_read import Channels, Question, fetch
 from segmenter_plugin.store.redis_times import as_stock, unless_newer
 from segmenter_plugin.store.redis_write import Patience, Rule, ServerWriter
 from segmenter_plugin.store.rows import EncodedRows, ProtoRow
-
-_LAYOUTS: dict[str, type[HashLayout | PackedLayout]] = {"stock": HashLayout, "packed": PackedLayout}
 
 #: A row as `online_read` answers it.
 ReadRow = tuple[Any, dict[str, Value] | None]
@@ -69,6 +68,8 @@ class ArrowRedisOnlineStoreConfig(RedisOnlineStoreConfig):  # type: ignore[misc]
 
 class ArrowRedisOnlineStore(ArrowOnlineStore, RedisOnlineStore):  # type: ignore[misc]  # feast has no types
     """Redis online store for Arrow record batches; safe to share between threads."""
+
+    _channels: Channels | None = None
 
     _client_async: Any = None  # stock's, as it declares it
 
@@ -120,12 +121,18 @@ class ArrowRedisOnlineStore(ArrowOnlineStore, RedisOnlineStore):  # type: ignore
         Raises:
             StoreError: Redis cannot be reached, or refuses; or a row is damaged.
         """
-        questions = [(self._layout(config, asked.name), asked) for asked in lookups]
+        questions = _questions(config, lookups)
         with explained(_address(config)):
             client = self._get_client(config.online_store)
             if not isinstance(client, RedisCluster) and config.online_store.client == RedisClient.redis:
-                return fetch(client.connection_pool, questions)
+                return fetch(self._channels_of(client.connection_pool), questions)
             return [self._fetch_by_client(config, layout, asked) for layout, asked in questions]
+
+    def _channels_of(self, pool: ConnectionPool) -> Channels:
+        channels = self._channels
+        if channels is None or channels.pool is not pool:
+            channels = self._channels = Channels(pool)
+        return channels
 
     def _fetch_by_client(self, config: RepoConfig, layout: Layout, asked: ViewLookup) -> FetchedView:
         keys = [layout.key(key) for key in asked.keys]
@@ -144,7 +151,7 @@ class ArrowRedisOnlineStore(ArrowOnlineStore, RedisOnlineStore):  # type: ignore
         Raises:
             StoreError: As `fetch`.
         """
-        questions = [(self._layout(config, asked.name), asked) for asked in lookups]
+        questions = _questions(config, lookups)
         with explained(_address(config)):
             client = await self._get_client_async(config.online_store)
             async with client.pipeline(transaction=False) as pipe:
@@ -161,7 +168,7 @@ class ArrowRedisOnlineStore(ArrowOnlineStore, RedisOnlineStore):  # type: ignore
 
     def _layout(self, config: RepoConfig, name: str) -> HashLayout | PackedLayout:
         settings = config.online_store
-        return _LAYOUTS[settings.layout](config.project, name, settings.key_ttl_seconds)
+        return LAYOUTS[settings.layout](config.project, name, settings.key_ttl_seconds)
 
     def online_read(
         self,
@@ -255,6 +262,11 @@ class _WholeRows:
     def finish(self) -> None:
         """As `RowWriter`."""
         self._writer.finish()
+
+
+def _questions(config: RepoConfig, lookups: Sequence[ViewLookup]) -> list[Question]:
+    kind, project = config.online_store.layout, config.project
+    return [(layout_for_lookups(kind, project, asked.name), asked) for asked in lookups]
 
 
 def _requested(view: FeatureView, requested_features: list[str] | None) -> list[str]:

@@ -9,6 +9,7 @@ of Feast. Ours (``packed``) is one string an entity and view, see `packed`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,6 +85,7 @@ class HashLayout:
         self.time_field = f"_ts:{name}".encode()
         self._ttl_s = ttl_s
         self._times = TimeMemo()
+        self._frames: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
 
     def field(self, feature: str) -> bytes:
         """What a feature is called within a hash."""
@@ -118,11 +120,18 @@ class HashLayout:
 
     def lookup(self, keys: Sequence[bytes], features: Sequence[str]) -> Iterator[Piece]:
         """As `Layout`: one ``HMGET`` a key."""
-        fields = self.fields(features)
-        start = b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2)
-        end = self._project + b"\r\n" + b"".join(map(bulk, fields))
+        start, end = self._frame(tuple(features))
         for asked in _pieces(keys):
             yield _framed(asked, start, len(self._project), end), len(asked)
+
+    def _frame(self, features: tuple[str, ...]) -> tuple[bytes, bytes]:
+        """What stands before and after each key of a lookup."""
+        frame = self._frames.get(features)
+        if frame is None:
+            fields = self.fields(features)
+            start = b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2)
+            frame = self._frames[features] = (start, self._project + b"\r\n" + b"".join(map(bulk, fields)))
+        return frame
 
     def found(self, replies: Sequence[Any], features: Sequence[str]) -> FetchedView:
         """As `Layout`."""
@@ -179,6 +188,16 @@ class PackedLayout:
         values = [value for reply in checked(replies, _LISTS) for value in reply]
         fields = tuple(self.field(feature) for feature in features)
         return _by_column(row_reader(fields).read(values), len(features))
+
+
+#: By the names that the configuration gives them.
+LAYOUTS: dict[str, type[HashLayout | PackedLayout]] = {"stock": HashLayout, "packed": PackedLayout}
+
+
+@lru_cache(maxsize=1_024)
+def layout_for_lookups(kind: str, project: str, name: str) -> HashLayout | PackedLayout:
+    """The layout of a view as a reader needs it, made once: a lookup of one user takes no longer than that would."""
+    return LAYOUTS[kind](project, name)
 
 
 def _pieces(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

@@ -7,8 +7,7 @@ Source: https://redis.io/docs/latest/develop/reference/protocol-spec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -16,7 +15,6 @@ import hiredis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from redis.connection import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 #: A piece of an argument: the same bytes in every row, or (N,) ``binary`` without nulls.
@@ -168,16 +166,3 @@ class Channel:
             if not size:
                 raise RedisConnectionError("Connection closed by server.")
             self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # any buffer will do
-
-
-@contextmanager
-def borrowed(pool: ConnectionPool) -> Iterator[Channel]:
-    """A connection of the pool, for one thread; one that broke is not given back open."""
-    connection: Any = pool.get_connection()
-    try:
-        yield Channel(connection)
-    except BaseException:
-        connection.disconnect()
-        raise
-    finally:
-        pool.release(connection)

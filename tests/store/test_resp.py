@@ -11,12 +11,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis import Redis
 from redis.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis_world import redis_server
 
-from segmenter_plugin.store.resp import Channel, borrowed, joined, lay_out, pack, payload
+from segmenter_plugin.store.resp import Channel, joined, lay_out, payload
 
 _arguments = st.lists(
     st.one_of(
@@ -108,23 +106,3 @@ def test_a_poisoned_reply_and_a_closed_connection_are_errors(wire):
     server.close()
     with pytest.raises(RedisConnectionError, match="closed"):
         Channel(SimpleNamespace(_sock=channel.socket, get_protocol=lambda: 2)).receive(1)
-
-
-def _break_off(channel):
-    channel.send(pack(b"GET", b"a"))  # its reply stays unread
-    raise ZeroDivisionError
-
-
-def test_a_connection_that_broke_is_not_given_back_open():
-    with redis_server() as server, Redis(server.host, server.port) as client:
-        pool = client.connection_pool
-        with borrowed(pool) as channel:
-            channel.send(pack(b"SET", b"a", b"1") + pack(b"GET", b"a"))
-            assert channel.receive(2) == [b"OK", b"1"]
-        (kept,) = pool._available_connections
-        assert kept._sock is not None
-        with pytest.raises(ZeroDivisionError), borrowed(pool) as channel:
-            _break_off(channel)
-        assert pool._available_connections == [kept]
-        assert kept._sock is None
-        assert client.get("b") is None
