@@ -53,7 +53,8 @@ def source_of(path: str | Path, **options: Any) -> FileSource:
 def view_of(source: Any, *, entity: Entity = USER, **options: Any) -> FeatureView:
     schema = [Field(name=entity.join_key, dtype=from_value_type(entity.value_type))]
     schema += [Field(name="embedding", dtype=Array(Float32)), Field(name="name", dtype=String)]
-    return FeatureView(name="taste", entities=[entity], schema=options.pop("schema", schema), source=source, **options)
+    declared = {"name": "taste", "entities": [entity], "schema": schema, "source": source}
+    return FeatureView(**(declared | options))
 
 
 def task_of(view: FeatureView, start: datetime = NOON - DAY, end: datetime = NOON + DAY, **options: Any):

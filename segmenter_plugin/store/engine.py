@@ -58,6 +58,7 @@ class _Counts:
     read: int = 0
     users: int = 0
     written: int = 0
+    was_restarted: bool = False
 
 
 class ArrowComputeEngine(LocalComputeEngine):  # type: ignore[misc]  # feast has no types
@@ -84,6 +85,9 @@ class ArrowComputeEngine(LocalComputeEngine):  # type: ignore[misc]  # feast has
                 f"batch_engine in feature_store.yaml: {faults}.",
                 hint=f"the options are {', '.join(ArrowComputeEngineConfig.model_fields)}.",
             ) from error
+        #: What this process has brought online, which a restart may take away again.
+        self._written: dict[str, MaterializationTask] = {}
+        self._restarts = 0
         super().__init__(
             backend=self._options.backend,
             repo_config=repo_config,
@@ -96,8 +100,7 @@ class ArrowComputeEngine(LocalComputeEngine):  # type: ignore[misc]  # feast has
     ) -> LocalMaterializationJob:
         job_id = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
         try:
-            rows = latest_rows(task, self.repo_config, self.offline_store, self.online_store)
-            self._materialize(task, rows)
+            self._materialize_with_earlier(task)
         except NotCovered as reason:
             logger.warning("%s: left to Feast's local engine, because %s.", task.feature_view.name, reason)
             return super()._materialize_one(registry, task, **kwargs)
@@ -105,8 +108,24 @@ class ArrowComputeEngine(LocalComputeEngine):  # type: ignore[misc]  # feast has
             return LocalMaterializationJob(job_id=job_id, status=MaterializationJobStatus.ERROR, error=error)
         return LocalMaterializationJob(job_id=job_id, status=MaterializationJobStatus.SUCCEEDED)
 
-    def _materialize(self, task: MaterializationTask, rows: LatestRows) -> None:
+    def _materialize_with_earlier(self, task: MaterializationTask) -> None:
+        """Materialise a view, and once more those before it where the server lost them meanwhile."""
+        due = {task.feature_view.name: task}
+        while due:
+            name, current = due.popitem()
+            if self._materialize(current):
+                due = self._written | due
+                due.pop(name, None)
+                self._restarts += 1
+                if self._restarts > _ATTEMPTS:
+                    raise _keeps_restarting(name)
+            self._written[name] = current
+        self._restarts = 0
+
+    def _materialize(self, task: MaterializationTask) -> bool:
+        """Materialise one view; whether the server was restarted since the view before it."""
         started = time.perf_counter()
+        rows = latest_rows(task, self.repo_config, self.offline_store, self.online_store)
         with _progress(task, rows.rows, "choose") as progress:
             users = rows.choose(progress)
         counts = _Counts()
@@ -124,17 +143,18 @@ class ArrowComputeEngine(LocalComputeEngine):  # type: ignore[misc]  # feast has
             seconds,
             counts.users / max(seconds, 1e-9),
         )
+        return counts.was_restarted
 
     def _write_until_kept(self, view: FeatureView, rows: LatestRows, progress: Progress) -> _Counts:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._write(view, rows, progress)
-            except StoreRestarted as lost:
-                logger.warning("%s: %s All of it is written again (attempt %d).", view.name, lost, attempt)
-        raise StoreError(
-            f"the online store lost acknowledged rows of the view {view.name!r} {_ATTEMPTS} times in a row.",
-            hint="find out why the server keeps restarting (memory limit, liveness probe), then materialise again.",
-        )
+                counts = self._write(view, rows, progress)
+            except StoreRestarted:
+                logger.warning("%s: the server lost rows; all of it is written again (attempt %d).", view.name, attempt)
+            else:
+                counts.was_restarted = attempt > 1
+                return counts
+        raise _keeps_restarting(view.name)
 
     def _write(self, view: FeatureView, rows: LatestRows, progress: Progress) -> _Counts:
         counts = _Counts()
@@ -149,6 +169,13 @@ class ArrowComputeEngine(LocalComputeEngine):  # type: ignore[misc]  # feast has
                 progress(len(batch))
             writer.finish()
         return counts
+
+
+def _keeps_restarting(name: str) -> StoreError:
+    return StoreError(
+        f"the online store lost acknowledged rows {_ATTEMPTS} times in a row, the last time of the view {name!r}.",
+        hint="find out why the server keeps restarting (memory limit, liveness probe), then materialise again.",
+    )
 
 
 @contextmanager

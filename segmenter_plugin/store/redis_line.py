@@ -39,24 +39,29 @@ class Processes:
         self._last: dict[str, bytes] = {}
 
     def behind(self, socket: Any, channel: Channel, address: str) -> Process:
-        """The process at the other end of a socket."""
+        """The process at the other end of a socket.
+
+        Raises:
+            StoreRestarted: It is another one than this store wrote to before.
+        """
         process = self._by_socket.get(socket)
         if process is None:
             server, stats = info(channel, b"server", b"stats")
             process = Process(server.get(b"run_id"), int(stats.get(b"evicted_keys", 0)))
             self._by_socket[socket] = process
-            self._tell_if_other(process.run_id, address)
+            self._note(process.run_id, address)
         return process
 
-    def _tell_if_other(self, run_id: bytes | None, address: str) -> None:
-        """What the present writer wrote is written again; what others before it wrote is not."""
+    def _note(self, run_id: bytes | None, address: str) -> None:
+        """Notice a server that is not the one that this store wrote to before.
+
+        Raises:
+            StoreRestarted: It is another one, once.
+        """
         if run_id is not None and self._last.setdefault(address, run_id) != run_id:
             self._last[address] = run_id
-            logger.warning(
-                "Redis at %s was restarted or replaced. If it does not persist its rows, materialise again the views "
-                "that were written before.",
-                address,
-            )
+            logger.warning("Redis at %s was restarted or replaced since this process wrote to it.", address)
+            raise StoreRestarted
 
 
 class Line:

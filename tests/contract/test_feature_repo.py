@@ -10,6 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from feast.infra.offline_stores.contrib.spark_offline_store.spark import SparkOfflineStore
+from feast.infra.offline_stores.duckdb import DuckDBOfflineStore
+from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
+from feast.infra.online_stores.helpers import get_online_store_from_config
+from feast.infra.online_stores.redis import RedisOnlineStore
+from feast.infra.online_stores.sqlite import SqliteOnlineStore
+from feast.repo_config import load_repo_config
 
 from segmenter_plugin.errors import ConfigError, MissingStageError
 
@@ -36,21 +43,26 @@ def test_before_anything_is_published_it_says_so(copy):
     assert "segmenter publish" in caught.value.hint
 
 
-def test_the_embedded_default_needs_no_server():
+def test_the_embedded_default_needs_no_server(copy):
+    config = load_repo_config(copy, copy / "feature_store.yaml")
+    assert isinstance(get_online_store_from_config(config.online_store), SqliteOnlineStore)
+    assert isinstance(get_offline_store_from_config(config.offline_store), DuckDBOfflineStore)
+    assert config.batch_engine_config["type"].endswith("ArrowComputeEngine")
     settings = yaml.safe_load((REPO / "feature_store.yaml").read_text())
-    assert settings["offline_store"]["type"] == "duckdb"
-    assert settings["online_store"]["type"] == "sqlite"
     assert settings["registry"]["serve_features_while_materializing"] is True
     assert settings["entity_key_serialization_version"] == 3
 
 
-def test_the_redis_variant_in_the_comment_is_what_feast_takes():
-    from feast.infra.online_stores.redis import RedisOnlineStoreConfig
-
-    text = (REPO / "feature_store.yaml").read_text()
-    commented = re.search(r"^# online_store:\n(?:#   .*\n)+", text, re.MULTILINE)[0]
-    settings = yaml.safe_load(re.sub(r"^# ", "", commented, flags=re.MULTILINE))
-    assert RedisOnlineStoreConfig(**settings["online_store"]).type == "redis"
+@pytest.mark.parametrize(("part", "stock"), [("online_store", RedisOnlineStore), ("offline_store", SparkOfflineStore)])
+def test_the_variants_in_comments_are_what_feast_takes(copy, part, stock):
+    path = copy / "feature_store.yaml"
+    text = path.read_text()
+    commented = re.search(rf"^# {part}:\n(?:#   .*\n)+", text, re.MULTILINE)[0]
+    variant = yaml.safe_load(re.sub(r"^# ", "", commented, flags=re.MULTILINE))
+    path.write_text(yaml.safe_dump(yaml.safe_load(text) | variant))
+    config = load_repo_config(copy, path)
+    opened = {"online_store": get_online_store_from_config, "offline_store": get_offline_store_from_config}
+    assert isinstance(opened[part](getattr(config, part)), stock)
 
 
 def test_declarations_hold_no_logic_and_each_object_says_why():

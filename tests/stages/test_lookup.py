@@ -63,7 +63,7 @@ def test_an_id_of_the_wrong_type_is_refused(served):
 
 
 def test_an_unknown_service_is_refused_with_what_there_is(served):
-    with pytest.raises(StoreError, match=r"'ranking_g9'.*\['ranking_g1'\]"):
+    with pytest.raises(StoreError, match=r"'ranking_g9'.*\['ranking_g1', 'ranking_items_g1'\]"):
         lookup(served.config, [1], service="ranking_g9")
 
 

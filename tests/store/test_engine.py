@@ -4,7 +4,7 @@ import itertools
 import logging
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -27,6 +27,7 @@ from feast import Entity, FeatureStore
 from feast.infra.common.materialization_job import MaterializationJobStatus
 from feast.infra.compute_engines.local.compute import LocalComputeEngine
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore
+from feast.infra.online_stores.helpers import get_online_store_from_config
 from hypothesis import HealthCheck, given, settings
 from redis_world import redis_server
 from tqdm import tqdm
@@ -189,9 +190,58 @@ def test_a_restarted_server_gets_the_whole_view_again(folder, caplog):
 
 def test_a_server_that_keeps_restarting_is_given_up(folder):
     online = MemoryOnlineStore(restarts=99)
-    with pytest.raises(StoreError, match=r"lost acknowledged rows of the view 'taste' 5 times(.|\n)*Hint: find out"):
+    with pytest.raises(StoreError, match=r"lost acknowledged rows 5 times.*'taste'(.|\n)*Hint: find out"):
         raise materialize(folder, online).error()
     assert len(online.strict) == 5
+
+
+@pytest.mark.parametrize("falls", ["between the views", "within the second"])
+def test_a_restart_that_takes_an_earlier_view_away_brings_it_online_again(folder, falls):
+    with redis_server() as server:
+        online = {"type": REDIS, "connection_string": server.address}
+        config = config_of(folder, online_store=online)
+        store = get_online_store_from_config(config.online_store)
+        engine = ArrowComputeEngine(
+            repo_config=config, offline_store=DuckDBOfflineStore(), online_store=store, batch_rows=20
+        )
+        views = [view_of(source_of("rows/*.parquet"), name=name) for name in ("first", "second")]
+
+        def run(view, before=lambda: None):
+            before()
+            job = engine._materialize_one(None, task_of(view, NOON, NOON + 2 * DAY))
+            if job.error():
+                raise job.error()
+
+        for view in views:
+            run(view)
+        clean = server.dump()
+        server.client().flushall()
+        run(views[0])
+        if falls == "within the second":
+            restart_at_batch(2, store, server)
+            run(views[1])
+        else:
+            run(views[1], before=server.restart)
+        assert server.dump() == clean
+
+
+def restart_at_batch(number, store, server):
+    """Let the server die, once, before that batch is written."""
+    writer = store.writer
+    counter = itertools.count(1)
+
+    @contextmanager
+    def dying(*arguments, **options):
+        with writer(*arguments, **options) as opened:
+
+            def write_rows(rows):
+                if next(counter) == number:
+                    server.restart()
+                return opened.write(rows)
+
+            yield SimpleNamespace(write=write_rows, finish=opened.finish)
+
+    store.writer = dying
 
 
 @pytest.mark.parametrize("options", [{"batch_row": 5}, {"batch_rows": 0}, {"strict_stock": "perhaps"}])
