@@ -7,15 +7,18 @@ each column, not from how Spark gets there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from hypothesis import strategies as st
 
 from segmenter_plugin.config import Config, parse_config
+from segmenter_plugin.data.block_tables import TablesAsOf, tables_as_of
+from segmenter_plugin.data.event_block import EventBlock
 from segmenter_plugin.schemas import sequence_fields
 
 CUTOFF = datetime(2024, 3, 1, tzinfo=UTC)
@@ -231,36 +234,39 @@ def worlds(users: int, most_events: int = 10) -> st.SearchStrategy[list[dict[str
     return st.tuples(*each).map(lambda lists: [event for events in lists for event in events])
 
 
-def by_user(frame: Any) -> dict[str, dict[str, Any]]:
-    """A Spark frame's rows by user, as Python values."""
-    return {row.pop("user_id"): row for row in frame.toArrow().to_pylist()}
-
-
 def built(spark: Any, rows: list[dict[str, Any]], config: Config, partitions: int = 2) -> dict[str, dict[str, Any]]:
     """Sequences and activity of each user at `CUTOFF`, by the package."""
-    from segmenter_plugin.spark.activity import build_activity
-    from segmenter_plugin.spark.sequences import build_sequences
-
-    timeline = timeline_of(spark, rows, config, partitions)
-    sequences = by_user(build_sequences(timeline, CUTOFF, config))
-    activity = by_user(build_activity(timeline, CUTOFF, config))
-    if set(sequences) != set(activity):
-        raise AssertionError(f"other users have sequences than activity: {set(sequences) ^ set(activity)}")
-    return {user: sequences[user] | activity[user] for user in sequences}
+    found: dict[str, dict[str, Any]] = {}
+    for tables in tables_of(spark, rows, config, CUTOFF, partitions):
+        found |= _by_user(tables.behaviour)
+    return found
 
 
 def labelled(
     spark: Any, rows: list[dict[str, Any]], config: Config, complete_through: datetime
 ) -> dict[str, dict[str, Any]]:
     """Labels of each user at `CUTOFF`, by the package."""
-    from segmenter_plugin.spark.labels import build_labels
+    found: dict[str, dict[str, Any]] = {}
+    for tables in tables_of(spark, rows, config, complete_through):
+        found |= _by_user(tables.labels)
+    return found
 
-    return by_user(build_labels(timeline_of(spark, rows, config), CUTOFF, complete_through, config))
 
+def tables_of(
+    spark: Any, rows: list[dict[str, Any]], config: Config, complete_through: datetime, partitions: int = 2
+) -> Iterator[TablesAsOf]:
+    """Tables at `CUTOFF` of each partition of cleaned events, as a build makes them of each file."""
+    from pyspark.sql import functions as F  # noqa: N812
 
-def timeline_of(spark: Any, rows: list[dict[str, Any]], config: Config, partitions: int = 2) -> Any:
     from segmenter_plugin.spark.events import clean_events
-    from segmenter_plugin.spark.timeline import arrange
 
     raw = spark.createDataFrame(raw_table(rows)).repartition(partitions)
-    return arrange(clean_events(raw, config, partitions).events, config, partitions)
+    events = clean_events(raw, config, partitions).events.withColumn("partition", F.spark_partition_id()).toArrow()
+    for partition in events["partition"].unique():
+        block = EventBlock.of(events.filter(pc.equal(events["partition"], partition)).drop("partition"), config)
+        yield from tables_as_of(block, [CUTOFF], complete_through, config)
+
+
+def _by_user(table: pa.Table) -> dict[str, dict[str, Any]]:
+    rows = table.drop("event_timestamp").to_pylist()
+    return {row.pop("user_id"): row for row in rows}

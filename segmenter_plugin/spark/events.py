@@ -19,6 +19,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
 from segmenter_plugin.columns import PURCHASE, RETURN, Columns
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.event_block import event_columns
 from segmenter_plugin.errors import EventsError
 from segmenter_plugin.schemas import numeric_columns
 from segmenter_plugin.spark.mapping import as_number, as_text, check_columns, is_finite, owner_column, text_columns
@@ -81,16 +82,6 @@ class CleanEvents:
     events: DataFrame
     quarantine: DataFrame
     counts: DataFrame
-
-
-def event_columns(config: Config) -> list[str]:
-    """Columns of clean events, in order; after the first two they are what orders events of equal time."""
-    mapped, columns = config.events.columns.mapped, config.events.columns
-    ids = (Columns.event_id, Columns.order_id, Columns.session_id, Columns.category, Columns.brand)
-    optional = [name for name in ids if name in mapped]
-    text = [Columns.text] if Columns.text in mapped else []
-    required = [Columns.user_id, Columns.event_timestamp, Columns.event_type, Columns.item_id]
-    return [*required, *optional, *columns.categorical, *text, *numeric_columns(config)]
 
 
 def clean_events(raw: DataFrame, config: Config, partitions: int | None = None) -> CleanEvents:

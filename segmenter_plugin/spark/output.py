@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _BYTES_PER_FILE = 8 * 2**20
 _FEWEST_FILES, _MOST_FILES, _FILES_OF_UNKNOWN = 2, 512, 32
 #: Readers stream row groups; parallel lists make rows large.
-_ROWS_PER_GROUP = 16_384
+ROWS_PER_GROUP = 16_384
 
 
 class LazySession:
@@ -46,7 +46,7 @@ class LazySession:
 def write_frame(frame: DataFrame, staging: Path) -> None:
     """Write a frame's partitions as ``part-00000.parquet``, ... without Spark's side files."""
     written = staging / "spark"
-    options = {"compression": "zstd", "parquet.block.row.count.limit": str(_ROWS_PER_GROUP)}
+    options = {"compression": "zstd", "parquet.block.row.count.limit": str(ROWS_PER_GROUP)}
     frame.write.options(**options).parquet(f"file://{written}")
     for number, file in enumerate(sorted(written.glob("part-*.parquet"))):
         file.rename(staging / f"part-{number:05d}.parquet")

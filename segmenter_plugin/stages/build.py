@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.partition import (
@@ -26,13 +25,12 @@ from segmenter_plugin.data.partition import (
     require_manifest,
 )
 from segmenter_plugin.errors import CutoffError
-from segmenter_plugin.schemas import behaviour_schema, labels_schema, user_type_of
-from segmenter_plugin.spark.output import LazySession, file_count, row_count, write_frame
+from segmenter_plugin.spark.output import LazySession, row_count
 from segmenter_plugin.stages.clean import current_events
 from segmenter_plugin.stages.layout import Layout
 
 if TYPE_CHECKING:
-    from segmenter_plugin.spark.session import DataFrame, SparkSession
+    from segmenter_plugin.spark.session import SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -104,15 +102,9 @@ def _build_cutoffs(
         ]
         for cutoff, prints in made_from.items()
     }
-    pending = [cutoff for cutoff in times if stale[cutoff]]
-    if pending:
-        timeline = _timeline(pending, config, sessions.get())
-        try:
-            for cutoff in pending:
-                wanted = {name: made_from[cutoff][name] for name in stale[cutoff]}
-                _build_cutoff(cutoff, wanted, timeline, events, config)
-        finally:
-            timeline.unpersist()
+    wanted = {cutoff: {name: made_from[cutoff][name] for name in names} for cutoff, names in stale.items() if names}
+    if wanted:
+        _build_wanted(wanted, events, config, sessions.get())
     return {cutoff.isoformat(): _summary(cutoff, stale[cutoff], layout) for cutoff in times}
 
 
@@ -134,47 +126,51 @@ def _folder(layout: Layout, name: str, cutoff: datetime) -> Path:
     return layout.behaviour(cutoff) if name == "behaviour" else layout.labels(cutoff)
 
 
-def _timeline(pending: list[datetime], config: Config, spark: SparkSession) -> DataFrame:
-    from segmenter_plugin.spark.timeline import arrange
-
-    files = data_files(Layout.of(config).clean_events)
-    events = spark.read.parquet(*(f"file://{path}" for path in files))
-    since = pending[0] - timedelta(days=config.windows.observation_days)
-    until = max([pending[-1], *(task.window(pending[-1])[1] for task in config.tasks)])
-    count = file_count(sum(path.stat().st_size for path in files))
-    return arrange(events, config, count, since, until).persist()
-
-
-def _build_cutoff(
-    cutoff: datetime, made_from: dict[str, str], timeline: DataFrame, events: dict[str, Any], config: Config
+def _build_wanted(
+    wanted: dict[datetime, dict[str, str]], events: dict[str, Any], config: Config, spark: SparkSession
 ) -> None:
-    from segmenter_plugin.spark.behaviour import as_of, build_behaviour
-    from segmenter_plugin.spark.labels import build_labels
+    """Build all outputs in one pass over the clean events; each appears whole, or none does."""
+    from segmenter_plugin.spark.blocks import BlockTask, build_blocks
 
     layout, started = Layout.of(config), time.perf_counter()
-    complete = events["complete_through"]
-    for name, fingerprinted in made_from.items():
-        manifest: dict[str, Any] = {"stage": name, "fingerprint": fingerprinted, "cutoff": cutoff.isoformat()}
-        manifest |= {"complete_through": complete.isoformat(), "is_complete": cutoff <= complete}
-        if name == "behaviour":
-            frame = build_behaviour(timeline, cutoff, config)
-        else:
-            frame = build_labels(timeline, cutoff, complete, config)
-        user_type = user_type_of(pq.read_schema(data_files(layout.clean_events)[0]))
-        schema = (behaviour_schema if name == "behaviour" else labels_schema)(config, user_type)
-        with new_partition(_folder(layout, name, cutoff), layout.root, manifest) as staging:
-            write_frame(as_of(frame, cutoff).select(*schema.names), staging)
-            manifest["users"] = row_count(staging)
-            if not manifest["users"]:
-                raise CutoffError(
-                    f"at the cutoff {cutoff.isoformat()} nobody has an event in the "
-                    f"{config.windows.observation_days} days before it.",
-                    hint="choose another cutoff, or a longer [windows] observation_days.",
-                )
-            if name == "labels":
-                manifest["base_rates"] = _base_rates(staging, config)
+    logger.info("building %s", ", ".join(f"{cutoff:%Y-%m-%d}" for cutoff in wanted))
+    with ExitStack() as outputs:
+        manifests = {cutoff: _manifests(cutoff, names, events) for cutoff, names in wanted.items()}
+        folders = {
+            cutoff: {
+                name: outputs.enter_context(new_partition(_folder(layout, name, cutoff), layout.root, manifest))
+                for name, manifest in manifests[cutoff].items()
+            }
+            for cutoff in wanted
+        }
+        since = min(wanted) - timedelta(days=config.windows.observation_days)
+        until = max(config.labels_end(cutoff) for cutoff in wanted)
+        task = BlockTask(config, since, until, events["complete_through"], folders)
+        count = build_blocks(spark, data_files(layout.clean_events), task)
+        for cutoff, staged in folders.items():
+            for name, folder in staged.items():
+                _complete(manifests[cutoff][name], folder, cutoff, config)
     seconds = time.perf_counter() - started
-    logger.info("built %s as of %s in %.1f s", " and ".join(made_from), cutoff.isoformat(), seconds)
+    logger.info("built %d cutoffs from %d events in %.1f s", len(wanted), count, seconds)
+
+
+def _manifests(cutoff: datetime, made_from: dict[str, str], events: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    complete = events["complete_through"]
+    times = {"cutoff": cutoff.isoformat(), "complete_through": complete.isoformat(), "is_complete": cutoff <= complete}
+    return {name: {"stage": name, "fingerprint": fingerprinted} | times for name, fingerprinted in made_from.items()}
+
+
+def _complete(manifest: dict[str, Any], folder: Path, cutoff: datetime, config: Config) -> None:
+    """Add to a manifest what only the written rows tell."""
+    manifest["users"] = row_count(folder)
+    if not manifest["users"]:
+        raise CutoffError(
+            f"at the cutoff {cutoff.isoformat()} nobody has an event in the "
+            f"{config.windows.observation_days} days before it.",
+            hint="choose another cutoff, or a longer [windows] observation_days.",
+        )
+    if manifest["stage"] == "labels":
+        manifest["base_rates"] = _base_rates(folder, config)
 
 
 def _base_rates(folder: Path, config: Config) -> dict[str, Any]:

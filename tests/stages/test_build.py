@@ -320,7 +320,7 @@ build(parse_config(json.loads(sys.argv[1])), ["2024-03-01T00:00:00Z", "2024-04-0
 
 
 def test_killed_half_way_leaves_nothing_visible(spark, shop, tmp_path):
-    """Killed while the second cutoff is being written: the first is whole, of the second there is nothing."""
+    """Both cutoffs are made in one pass: killed while files of theirs are being written, neither is there."""
     tree = config_tree(shop[0]) | {"store": {"root": str(tmp_path)}}
     layout = Layout.of(parse_config(tree))
     process = subprocess.Popen([sys.executable, "-c", JOB, json.dumps(tree)], start_new_session=True)
@@ -329,10 +329,12 @@ def test_killed_half_way_leaves_nothing_visible(spark, shop, tmp_path):
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    assert not layout.behaviour(MARCH).exists()
     assert not layout.behaviour(APRIL).exists()
-    assert read_manifest(layout.behaviour(MARCH))["users"] == USERS
     result = build(parse_config(tree), [MARCH, APRIL], spark=spark)
-    assert [entry["behaviour"] for entry in result["cutoffs"].values()] == ["skipped", "built"]
+    assert result["events"]["status"] == "skipped"
+    assert [entry["behaviour"] for entry in result["cutoffs"].values()] == ["built", "built"]
+    assert read_manifest(layout.behaviour(MARCH))["users"] == USERS
 
 
 def _wait_for(condition, process, seconds=180):

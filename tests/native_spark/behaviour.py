@@ -7,10 +7,10 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
+from native_spark.activity import build_activity
+from native_spark.sequences import build_sequences
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
-from segmenter_plugin.spark.activity import build_activity
-from segmenter_plugin.spark.sequences import build_sequences
 
 
 def build_behaviour(timeline: DataFrame, cutoff: datetime, config: Config) -> DataFrame:

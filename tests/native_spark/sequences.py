@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
+from native_spark.timeline import RECENCY_RANK, in_observation
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.schemas import sequence_fields
-from segmenter_plugin.spark.timeline import RECENCY_RANK, in_observation
 
 
 def build_sequences(timeline: DataFrame, cutoff: datetime, config: Config) -> DataFrame:

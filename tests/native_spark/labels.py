@@ -1,15 +1,4 @@
-"""What came of each user in the prediction windows after a cutoff.
-
-| kind | label |
-|---|---|
-| binary | whether an event of the type happened |
-| value | ``max(0, purchases - returns)``, in the owner's currency |
-| multiclass | the highest rung of the ladder that was reached; "none" below the first |
-| multilabel | the values of the target that events of the type had, sorted |
-
-Null means censored: the window was not over when the events end. Where it was, a user of whom nothing is heard has the
-label false, 0, "none" or an empty list.
-"""
+"""Labels in Spark SQL; `segmenter_plugin.data.block_labels` says what each one means."""
 
 from __future__ import annotations
 
@@ -18,9 +7,9 @@ from datetime import datetime, timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
+from native_spark.timeline import AMOUNT_MINOR, in_observation
 from segmenter_plugin.columns import PURCHASE, RETURN, Columns
 from segmenter_plugin.config import Config
-from segmenter_plugin.spark.timeline import AMOUNT_MINOR, in_observation
 from segmenter_plugin.tasks import TaskConfig
 
 _SQL_TYPES = {"binary": "boolean", "value": "double", "multiclass": "string", "multilabel": "array<string>"}

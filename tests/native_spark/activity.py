@@ -1,29 +1,4 @@
-"""Model-free aggregates of what a user did before a cutoff T; all of it in ``[T - observation_days, T)``.
-
-Days are 24 hours counted back from the cutoff, so a window of d days holds at most d active days. N stands for each of
-`windows.activity_days` and for `observation_days`.
-
-| column | meaning |
-|---|---|
-| ``event_count_Nd``, ``<type>_count_Nd`` | events in ``[T - N days, T)``, all or of one type |
-| ``order_count_Nd`` | distinct orders with a purchase in the window (1) |
-| ``session_count_Nd`` | distinct sessions with an event in the window (2) |
-| ``active_day_count_Nd`` | days with an event |
-| ``purchase_sum_Nd``, ``return_sum_Nd`` | money, both positive; 0 where nothing happened |
-| ``recency_days``, ``<type>_recency_days`` | from the newest event (of that type) to T |
-| ``tenure_days`` | from the oldest event of the observation window to T |
-| ``gap_mean_days``, ``gap_std_days`` | between successive active days: mean, population deviation (3) |
-| ``purchase_amount_mean``, ``_max`` | over purchases that have an amount; null without one |
-| ``order_amount_mean`` | ``purchase_sum`` by ``order_count``; null without an order |
-| ``distinct_item_count``, ... | distinct values; null is none |
-
-1. Purchases of one `order_id`; where that is absent, of one `session_id`; where that is too, of one moment.
-2. By `session_id` where it is mapped (events without one belong to none); else a new session starts after a pause of
-   more than `SESSION_GAP_MINUTES`.
-3. Null with fewer than two active days.
-
-Money is summed in whole minor units (cents) and gaps in whole days, so that no order of summation changes a bit.
-"""
+"""Model-free aggregates in Spark SQL; `segmenter_plugin.data.block_activity` says what each column means."""
 
 from __future__ import annotations
 
@@ -32,10 +7,7 @@ from datetime import datetime, timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
-from segmenter_plugin.columns import PURCHASE, RETURN, Columns
-from segmenter_plugin.config import Config
-from segmenter_plugin.schemas import activity_fields
-from segmenter_plugin.spark.timeline import (
+from native_spark.timeline import (
     AMOUNT_MINOR,
     NEXT_EVENT_AT,
     distinct_keys,
@@ -44,6 +16,9 @@ from segmenter_plugin.spark.timeline import (
     is_last,
     next_at,
 )
+from segmenter_plugin.columns import PURCHASE, RETURN, Columns
+from segmenter_plugin.config import Config
+from segmenter_plugin.schemas import activity_fields
 
 #: Where there is no `session_id`, a pause longer than this starts a new session (the web's usual convention).
 SESSION_GAP_MINUTES = 30

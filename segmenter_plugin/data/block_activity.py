@@ -1,0 +1,218 @@
+"""Model-free aggregates of what a user did before a cutoff T; all of it in ``[T - observation_days, T)``.
+
+Days are 24 hours counted back from the cutoff, so a window of d days holds at most d active days. N stands for each of
+`windows.activity_days` and for `observation_days`.
+
+| column | meaning |
+|---|---|
+| ``event_count_Nd``, ``<type>_count_Nd`` | events in ``[T - N days, T)``, all or of one type |
+| ``order_count_Nd`` | distinct orders with a purchase in the window (1) |
+| ``session_count_Nd`` | distinct sessions with an event in the window (2) |
+| ``active_day_count_Nd`` | days with an event |
+| ``purchase_sum_Nd``, ``return_sum_Nd`` | money, both positive; 0 where nothing happened |
+| ``recency_days``, ``<type>_recency_days`` | from the newest event (of that type) to T |
+| ``tenure_days`` | from the oldest event of the observation window to T |
+| ``gap_mean_days``, ``gap_std_days`` | between successive active days: mean, population deviation (3) |
+| ``purchase_amount_mean``, ``_max`` | over purchases that have an amount; null without one |
+| ``order_amount_mean`` | ``purchase_sum`` by ``order_count``; null without an order |
+| ``distinct_item_count``, ... | distinct values; null is none |
+
+1. Purchases of one `order_id`; where that is absent, of one `session_id`; where that is too, of one moment.
+2. By `session_id` where it is mapped (events without one belong to none); else a new session starts after a pause of
+   more than `SESSION_GAP_MINUTES`.
+3. Null with fewer than two active days.
+
+Money is summed in whole minor units (cents) and gaps in whole days, so that no order of summation changes a bit;
+divisions are done in the order that Spark does them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from segmenter_plugin.columns import PURCHASE, RETURN, Columns
+from segmenter_plugin.config import Config
+from segmenter_plugin.data.event_block import EventBlock, running
+from segmenter_plugin.data.event_order import Flags, Integers
+from segmenter_plugin.data.event_sums import EventSums, OfType
+from segmenter_plugin.schemas import activity_fields
+
+DAY_MICROS = 24 * 60 * 60 * 1_000_000
+
+Places = npt.NDArray[np.signedinteger]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Ranges of rows of the users who have an event in the observation window.
+
+    Attributes:
+        cutoff: Microseconds since 1970 UTC.
+        starts: Days of a window -> (U,) first row in it.
+        ends: (U,) first row at or after the cutoff.
+        observation: Days of the longest window; no range of it is empty.
+    """
+
+    cutoff: int
+    starts: dict[int, Integers]
+    ends: Integers
+    observation: int
+
+    @property
+    def first(self) -> Integers:
+        """(U,) first row in the observation window."""
+        return self.starts[self.observation]
+
+
+def activity_columns(block: EventBlock, sums: EventSums, windows: Windows, config: Config) -> dict[str, pa.Array]:
+    """Aggregates of each user's observation window.
+
+    Args:
+        block: The events.
+        sums: Of the block.
+        windows: Ranges of `windows.activity_days` and `windows.observation_days`.
+        config: Which event types and columns there are.
+
+    Returns:
+        `schemas.activity_fields`, (U,) each.
+    """
+    days = _Days.of(block, windows.cutoff)
+    last = {kind: running(later >= windows.cutoff) for kind, later in sums.next_seen.items()}
+    columns: dict[str, pa.Array] = {}
+    for length, starts in windows.starts.items():
+        counts = _counts(starts, windows.ends, sums, days=days, last=last, config=config)
+        columns |= {f"{kind}_count_{length}d": pa.array(count) for kind, count in counts.items()}
+    columns |= _money(sums, windows, config) | _ages(block, sums, windows, config) | days.gaps(windows)
+    for kind, totals in last.items():
+        if kind not in ("order", "session"):
+            columns[f"distinct_{kind}_count"] = pa.array(_between(totals, windows.first, windows.ends))
+    if Columns.price in config.events.columns.mapped:
+        columns["order_amount_mean"] = _order_mean(columns, windows.observation, config)
+    return {field.name: columns[field.name] for field in activity_fields(config)}
+
+
+@dataclass(frozen=True)
+class _Days:
+    """Steps from each row to the next one in days; a day is 24 hours counted back from the cutoff.
+
+    Attributes:
+        numbers: (N,) the day of each row: 0 is the last before the cutoff.
+        steps: (N,) how many of the rows before lie on another day than the row after them.
+        squares: (N,) sum of the squares of those steps, in days.
+    """
+
+    numbers: Integers
+    steps: npt.NDArray[np.int32]
+    squares: Integers
+
+    @classmethod
+    def of(cls, block: EventBlock, cutoff: int) -> _Days:
+        numbers = (cutoff - block.times - 1) // DAY_MICROS
+        gaps = numbers[:-1] - numbers[1:]
+        return cls(numbers, running(gaps != 0), running(gaps * gaps))
+
+    def gaps(self, windows: Windows) -> dict[str, pa.Array]:
+        """Mean and population deviation of the days between active days; null with fewer than two of these."""
+        last = windows.ends - 1
+        number = _between(self.steps, windows.first, last)
+        total = self.numbers[windows.first] - self.numbers[last]
+        squares = self.squares[last] - self.squares[windows.first]
+        return {
+            "gap_mean_days": _ratio(total, number),
+            "gap_std_days": _ratio(np.sqrt(number * squares - total * total), number),
+        }
+
+
+def _counts(
+    starts: Integers,
+    ends: Integers,
+    sums: EventSums,
+    *,
+    days: _Days,
+    last: Mapping[str, npt.NDArray[np.int32]],
+    config: Config,
+) -> dict[str, Integers]:
+    """How many of what lie in each range of rows, by kind."""
+    counts = {"event": ends - starts, "order": _between(last["order"], starts, ends)}
+    counts["active_day"] = _runs(days.steps, starts, ends)
+    is_mapped = "session" in last
+    counts["session"] = _between(last["session"], starts, ends) if is_mapped else _runs(sums.pauses, starts, ends)
+    return counts | {kind: _between(sums.types[kind].counts, starts, ends) for kind in config.events.types}
+
+
+def _between(totals: npt.NDArray[np.signedinteger], starts: Places, ends: Places) -> Integers:
+    return (totals[ends] - totals[starts]).astype(np.int64)
+
+
+def _runs(breaks: npt.NDArray[np.int32], starts: Integers, ends: Integers) -> Integers:
+    """Into how many runs the breaks after rows part each range: one more than there are breaks inside it."""
+    is_empty = starts == ends
+    inside = _between(breaks, np.where(is_empty, 0, starts), np.where(is_empty, 0, ends - 1))
+    return np.where(is_empty, 0, inside + 1)
+
+
+def _money(sums: EventSums, windows: Windows, config: Config) -> dict[str, pa.Array]:
+    if not sums.money:
+        return {}
+    scale = 10.0**config.events.currency_digits
+    columns: dict[str, pa.Array] = {}
+    for kind in (PURCHASE, RETURN):
+        for length, starts in windows.starts.items() if kind in config.events.types else ():
+            columns[f"{kind}_sum_{length}d"] = pa.array(sums.minor_units(kind, starts, windows.ends) / scale)
+    counts, bought = sums.types[PURCHASE].counts, sums.money[PURCHASE]
+    first, last = counts[windows.first], counts[windows.ends]
+    number = _between(bought.known, first, last)
+    columns["purchase_amount_mean"] = _ratio(_between(bought.sums, first, last), number, scale)
+    columns["purchase_amount_max"] = pa.array(_largest(bought.amounts, first, last) / scale, mask=number == 0)
+    return columns
+
+
+def _largest(amounts: Integers, starts: Places, ends: Places) -> Integers:
+    """(U,) the largest amount of each range, -1 where there is none."""
+    has_any = ends > starts
+    bounds = np.stack([starts[has_any], ends[has_any]], axis=1).ravel()
+    largest = np.full(len(starts), -1)
+    if len(bounds):
+        # One more amount than there are: the last range may end after the last one.
+        largest[has_any] = np.maximum.reduceat(np.append(amounts, -1), bounds)[::2]
+    return largest
+
+
+def _ages(block: EventBlock, sums: EventSums, windows: Windows, config: Config) -> dict[str, pa.Array]:
+    """Days from the newest event, of each type and of all, and from the oldest one, to the cutoff."""
+
+    def age(rows: Integers) -> npt.NDArray[np.float64]:
+        return (windows.cutoff - block.times[rows]) / float(DAY_MICROS)
+
+    columns = {"recency_days": pa.array(age(windows.ends - 1)), "tenure_days": pa.array(age(windows.first))}
+    for kind in config.events.types:
+        newest, has_none = _newest(sums.types[kind], windows)
+        columns[f"{kind}_recency_days"] = pa.array(age(newest), mask=has_none)
+    return columns
+
+
+def _newest(events: OfType, windows: Windows) -> tuple[Integers, Flags]:
+    """(U,) row of the newest of these events in the observation window, and whether there is none."""
+    numbers = events.counts[windows.ends]
+    has_none = numbers == events.counts[windows.first]
+    return np.append(events.rows, 0)[np.where(has_none, 0, numbers - 1)], has_none
+
+
+def _order_mean(columns: Mapping[str, pa.Array], length: int, config: Config) -> pa.Array:
+    orders = columns[f"order_count_{length}d"].to_numpy()
+    if PURCHASE not in config.events.types:
+        return pa.nulls(len(orders), pa.float64())
+    return _ratio(columns[f"purchase_sum_{length}d"].to_numpy(), orders)
+
+
+def _ratio(total: npt.NDArray[np.number], number: Integers, *divisors: float) -> pa.Array:
+    """A quotient, divided further by each of `divisors` in turn; null where the number is 0."""
+    quotient = total / np.maximum(number, 1)
+    for divisor in divisors:
+        quotient = quotient / divisor
+    return pa.array(quotient, mask=number == 0)

@@ -1,0 +1,1 @@
+"""The tables of a build in Spark SQL: an independent implementation, that ours must equal to the bit."""
