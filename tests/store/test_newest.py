@@ -10,6 +10,7 @@ from feast import ValueType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segmenter_plugin.store import newest as newest_rows
 from segmenter_plugin.store.newest import MISSING, Newest, key_codes
 
 KEYS = {
@@ -78,6 +79,22 @@ def test_many_users_in_any_order_are_merged_as_a_dict_would():
             if user not in expected or time >= expected[user][0]:
                 expected[user] = (time, place)
     assert newest.finish().ordinals.tolist() == sorted(place for _, place in expected.values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    old=st.lists(st.integers(), max_size=15),
+    new=st.lists(st.tuples(st.integers(0, 15), st.integers()), max_size=15),
+    block=st.integers(1, 6),
+)
+def test_rows_move_over_several_blocks_as_in_one(old, new, block):
+    new = sorted((min(place, len(old)), value) for place, value in new)
+    place, values = np.array([row[0] for row in new], np.int64), np.array([row[1] for row in new], object)
+    column = np.array([*old, *[None] * len(new)], object)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(newest_rows, "_BLOCK", block)
+        newest_rows._insert(column, len(old), place, values)
+    assert column.tolist() == np.insert(np.array(old, object), place, values).tolist()
 
 
 def test_more_rows_than_fit_four_bytes_keep_their_ordinals():
