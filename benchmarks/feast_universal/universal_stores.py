@@ -29,7 +29,7 @@ CONTESTANTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "stock_redis": ("redis", {"type": "redis"}, "local"),
     "arrow_redis": ("redis", {"type": REDIS}, ENGINE),
     "arrow_redis_packed": ("redis", {"type": REDIS, "layout": "packed"}, ENGINE),
-    # Two of the tests hold Feast's rule that an equal event_timestamp does not overwrite.
+    # Feast's own rule: a row of an equal event_timestamp does not overwrite.
     "arrow_redis_strict": ("redis", {"type": REDIS, "strict_stock": True}, ENGINE),
     "stock_sqlite": ("sqlite", {"type": "sqlite"}, "local"),
     "arrow_sqlite": ("sqlite", {"type": SQLITE}, ENGINE),
