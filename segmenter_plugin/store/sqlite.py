@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from sqlite3 import Connection
 from typing import Any, Literal
 
@@ -174,9 +173,8 @@ def _last_known(times: Sequence[int | None]) -> int | None:
 
 
 def _time_message(stored: int) -> bytes:
-    """``Timestamp`` of a stored time, which is UTC that was read as local time."""
-    naive = datetime.fromtimestamp(int(stored))  # noqa: DTZ006
-    return Timestamp(seconds=int(naive.replace(tzinfo=UTC).timestamp())).SerializeToString()
+    """``Timestamp`` of a stored time."""
+    return Timestamp(seconds=int(stored)).SerializeToString()
 
 
 def _has_further_columns(config: RepoConfig) -> bool:

@@ -6,8 +6,9 @@ batches, and the rule that the newest row stays is part of the upsert.
 Keys come in no order that the index knows, so a batch touches most pages of a large table. A page is written once a
 transaction: fewer transactions, fewer bytes.
 
-Times are stored as stock stores them: whole seconds, of the naive UTC time read as local time
-(``adapt_datetime_epoch``); rows of the same second therefore count as equally old.
+Times are whole seconds since the epoch, as in stock; rows of the same second therefore count as equally old. Where the
+zone of a machine is not UTC, stock reads the naive UTC time as local time (``adapt_datetime_epoch``): a file that two
+zones write would mix both, and the newest row would be the one from the west. Ours is the instant, in every zone.
 """
 
 from __future__ import annotations
@@ -242,20 +243,14 @@ def upsert(*, overwrite: bool) -> str:
 
 
 def _stored_times(nanos: np.ndarray) -> list[int]:
-    """(N,) int64 nanoseconds since the epoch as the adapter of Feast stores them."""
-    seconds, place = np.unique(nanos // _NANOS, return_inverse=True)
-    stored = np.array([_as_local(second) for second in seconds.tolist()], dtype=np.int64)[place]
-    cut_up = (stored < 0) & (nanos % _NANOS >= 1_000)  # int() cuts towards zero, the division down
-    return [*(stored + cut_up).tolist()]
+    """(N,) int64 nanoseconds since the epoch as whole seconds, cut towards zero as ``int`` does."""
+    seconds = nanos // _NANOS
+    return [*(seconds + ((seconds < 0) & (nanos % _NANOS >= 1_000))).tolist()]
 
 
 def _stored_created(nanos: np.ndarray) -> list[int | None]:
     known = (nanos != 0).tolist()
     return [time if is_known else None for time, is_known in zip(_stored_times(nanos), known, strict=True)]
-
-
-def _as_local(second: int) -> int:
-    return int(datetime.fromtimestamp(second, tz=UTC).replace(tzinfo=None).timestamp())
 
 
 def _messages(rows: EncodedRows) -> list[ProtoRow]:

@@ -140,9 +140,10 @@ def test_redis_serves_the_same_and_a_missing_user_is_missing(tmp_path, redis_por
     repo = Path(config.store.feature_repo)
     shutil.copytree(PROJECT / "feature_repo", repo, ignore=shutil.ignore_patterns("data", "__pycache__"))
     yaml = repo / "feature_store.yaml"
-    embedded = "  type: sqlite\n  path: data/online.db\n"
+    embedded = "  type: segmenter_plugin.store.sqlite.ArrowSqliteOnlineStore\n  path: data/online.db\n"
     assert embedded in yaml.read_text()
-    redis = f'  type: redis\n  connection_string: "127.0.0.1:{redis_port}"\n'
+    name = "segmenter_plugin.store.redis.ArrowRedisOnlineStore"
+    redis = f'  type: {name}\n  connection_string: "127.0.0.1:{redis_port}"\n'
     yaml.write_text(yaml.read_text().replace(embedded, redis))
     cutoff, users = shop.day(10, 1), shop.users_of(5, pa.int64())
     written = shop.write_shop(config, cutoff, users=users, user_type=pa.int64())

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
-from feast.infra.online_stores.sqlite import SqliteOnlineStore, adapt_datetime_epoch, convert_timestamp
+from feast.infra.online_stores.sqlite import SqliteOnlineStore, adapt_datetime_epoch
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, String, UnixTimestamp
 from feast.utils import _convert_arrow_to_proto
@@ -107,28 +107,40 @@ def test_each_row_is_the_one_that_stock_writes(tmp_path, case, created):
 
 
 @pytest.fixture
-def berlin(monkeypatch):
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
+def zone(monkeypatch):
+    def enter(name):
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield enter
     monkeypatch.undo()
     time.tzset()
 
 
-@pytest.mark.usefixtures("berlin")
-def test_times_are_stock_s_in_any_zone():
-    """Feast reads the naive UTC time as local time, also where a local hour is skipped or comes twice."""
+@pytest.mark.parametrize("name", ["UTC", "Europe/Berlin", "America/New_York"])
+def test_times_are_instants_in_any_zone(zone, name):
+    """Feast's adapter agrees in UTC; elsewhere it reads the naive UTC time as local time, and ours does not."""
+    zone(name)
     spring, autumn = datetime(2024, 3, 30, tzinfo=UTC), datetime(2024, 10, 26, 20, tzinfo=UTC)
     times = [spring + timedelta(minutes=20 * i, milliseconds=i) for i in range(200)]
-    times += [autumn + timedelta(minutes=20 * i) for i in range(50)]
+    times += [autumn + timedelta(minutes=20 * i) for i in range(50)] + [datetime(1969, 12, 31, 23, tzinfo=UTC)]
     nanos = np.array([int(at.timestamp()) * 10**9 + at.microsecond * 1000 for at in times])
-    stock = [adapt_datetime_epoch(at.replace(tzinfo=None)) for at in times]
-    assert stock[0] != int(times[0].timestamp())
-    assert _stored_times(nanos) == stock
-    for stored in stock:
+    instants = [int(at.timestamp()) for at in times]
+    assert _stored_times(nanos) == instants
+    assert (instants == [adapt_datetime_epoch(at.replace(tzinfo=None)) for at in times]) == (name == "UTC")
+    for at, stored in zip(times, instants, strict=True):
         message = Timestamp()
-        message.FromDatetime(convert_timestamp(str(stored).encode()).replace(tzinfo=UTC))
+        message.FromDatetime(at.replace(microsecond=0))
         assert fast._time_message(stored) == message.SerializeToString()
+
+
+def test_a_correction_from_another_zone_replaces(ours, zone):
+    zone("America/New_York")
+    write(ours, users(3, value=0.1))
+    zone("UTC")
+    assert write(ours, users(3, created=NOON + timedelta(seconds=1), value=0.2)) == [3]
+    zone("Europe/Berlin")
+    assert scores(ours, keys_of(users(3))) == [0.2] * 3
 
 
 def test_a_newer_row_replaces_and_an_older_one_does_not(ours):
