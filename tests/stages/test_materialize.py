@@ -88,6 +88,6 @@ def test_applying_again_changes_nothing_that_is_served(served_anew):
     config, repo = served_anew.config, Path(served_anew.config.store.feature_repo)
     run_feast(repo, ["apply", "--skip-source-validation"])
     assert _models(config, served_anew.users[:2]) == ["version-1", "version-2"]
-    views = open_store(repo).list_all_feature_views()
+    views = open_store(repo).list_feature_views()
     assert len(views) == 4
     assert all(view.materialization_intervals for view in views)
