@@ -107,12 +107,17 @@ def init(events: str, out: str, force: bool) -> None:
 @segmenter.command()
 @configured
 @cutoff_option(multiple=True)
-def build(config_path: str, overrides: tuple[str, ...], cutoffs: tuple[str, ...]) -> None:
-    """Spark: clean events, sequences, aggregates, and labels where their window is over."""
+@click.option("--from", "previous", metavar="TIME", help="A cutoff built before: clean only the files that came since.")
+def build(config_path: str, overrides: tuple[str, ...], cutoffs: tuple[str, ...], previous: str | None) -> None:
+    """Spark: clean events, sequences, aggregates, and labels where their window is over.
+
+    With --from only files that no build has read yet are cleaned; late, repeated and corrected events among them come
+    out as if all had been cleaned at once. Files that were read must not change: build without --from then.
+    """
     from segmenter_plugin.stages.build import build as stage
 
     config = _config(config_path, overrides)
-    show(stage(config, _times(config, cutoffs)))
+    show(stage(config, _times(config, cutoffs), previous=previous))
 
 
 @segmenter.command()
@@ -157,7 +162,40 @@ def _cutoff_command(name: str, module: str, description: str) -> None:
         show(getattr(import_module(f"segmenter_plugin.stages.{module}"), name)(config, _times(config, cutoffs)))
 
 
-_cutoff_command("score", "score", "Embed and score every user as of the cutoff.")
+@segmenter.command()
+@configured
+@cutoff_option(multiple=True)
+@click.option(
+    "--changed-since", metavar="TIME", help="A cutoff scored before: score only whom it no longer stands for."
+)
+@click.option(
+    "--max-age-days",
+    default=28,
+    show_default=True,
+    type=click.IntRange(1),
+    help="With --changed-since: score everyone whose last scores are older.",
+)
+def score(
+    config_path: str,
+    overrides: tuple[str, ...],
+    cutoffs: tuple[str, ...],
+    *,
+    changed_since: str | None,
+    max_age_days: int,
+) -> None:
+    """Embed and score every user as of the cutoff.
+
+    With --changed-since only those whose behaviour has changed in more than age (a new, late or corrected event, or one
+    that left a window), and those whose last scores are too old; the others' earlier rows stay valid.
+    """
+    from segmenter_plugin.stages.rescore import Since
+    from segmenter_plugin.stages.score import score as stage
+
+    config = _config(config_path, overrides)
+    since = None if changed_since is None else Since(config.time(changed_since), max_age_days)
+    show(stage(config, _times(config, cutoffs), since=since))
+
+
 _cutoff_command("segment", "segment", "Put every scored user into a named value segment.")
 
 
@@ -277,6 +315,15 @@ def export(config_path: str, overrides: tuple[str, ...], cutoffs: str, file_form
 
     config = _config(config_path, overrides)
     show(stage(config, *_times(config, cutoffs), file_format=file_format, out=None if out is None else Path(out)))
+
+
+@segmenter.command()
+@configured
+def tables(config_path: str, overrides: tuple[str, ...]) -> None:
+    """List what there is: rows, versions and size of each output, and what it was made from."""
+    from segmenter_plugin.stages.tables import tables as stage
+
+    show(stage(_config(config_path, overrides)))
 
 
 @segmenter.command()

@@ -13,6 +13,8 @@ Tree:
     │   ├── JavaError            no Java runtime that Spark can use
     │   ├── MissingStageError    an earlier stage has not been run for this cutoff
     │   └── StoreError           the feature store refuses, or holds something else than expected
+    ├── ConcurrentRunError       another run is writing the same output
+    ├── OutputError              an output cannot be written: the disk is full
     ├── TrainingError            training ran but gave nothing usable (NaN loss, one class)
     ├── LeakageError             something from after the cutoff would have been used
     └── GateError                exit code 3: a quality gate stopped the run
@@ -79,6 +81,14 @@ class MissingStageError(UserError):
 
 class StoreError(UserError):
     """The feature store refuses, or holds something else than expected."""
+
+
+class ConcurrentRunError(SegmenterError):
+    """Another run is writing the same output; nothing is wrong with what was given."""
+
+
+class OutputError(SegmenterError):
+    """An output cannot be written; what was there before stays."""
 
 
 class TrainingError(SegmenterError):

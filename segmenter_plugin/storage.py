@@ -29,8 +29,19 @@ class StoreConfig(BaseModel):
     owner: str = ""
     #: Which of Feast's offline stores reads the published rows; must agree with the `feature_store.yaml`.
     offline: Literal["duckdb", "spark"] = "duckdb"
+    #: How published rows lie in our folders: plain files, or a Delta table a view, of which a reader has a snapshot.
+    table_format: Literal["parquet", "delta"] = "parquet"
     #: Spark tables that hold the rows instead of our folders: ``lake.features.{view}``.
     table: str | None = None
+
+    @model_validator(mode="after")
+    def _format_is_read(self) -> Self:
+        if self.table_format == "delta" and self.offline != "duckdb":
+            raise ValueError(
+                f'table_format = "delta" needs offline = "duckdb", not {self.offline!r}; Spark reads Delta tables by '
+                "[store] table"
+            )
+        return self
 
     @model_validator(mode="after")
     def _table_is_of_use(self) -> Self:
@@ -49,3 +60,8 @@ class StoreConfig(BaseModel):
 def published_folder(root: Path, view: str) -> Path:
     """All published partitions of one view: ``features/<view>/cutoff=<time>/*.parquet``."""
     return root / "features" / view
+
+
+def published_table(root: Path, view: str) -> Path:
+    """The Delta table of one view, where ``[store] table_format`` says so."""
+    return root / "features_delta" / view

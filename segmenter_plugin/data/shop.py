@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from segmenter_plugin.clock import parse_time
 from segmenter_plugin.columns import PURCHASE, RETURN, Columns
-from segmenter_plugin.data.partition import fingerprint, is_current, new_partition
+from segmenter_plugin.data.partition import fingerprint, is_current, new_plain_folder
 from segmenter_plugin.data.shop_parameters import ShopParameters
 from segmenter_plugin.data.shop_people import (
     EVENTS_STREAM,
@@ -141,7 +141,7 @@ class SimulatedShop:
             logger.info("the simulated shop is there already: %s", folder.name)
             return folder
         manifest: dict[str, Any] = {"stage": "simulate", "fingerprint": made_from, "config": settings}
-        with new_partition(folder, folder.parent, manifest) as staging:
+        with new_plain_folder(folder, folder.parent, manifest) as staging:
             manifest["event_count"] = self._write_events(staging / EVENTS_FOLDER)
             with pq.ParquetWriter(staging / TRUTH_FILE, TRUTH_SCHEMA, compression="zstd") as writer:
                 for batch in self.truth_batches():

@@ -31,7 +31,7 @@ from safetensors.torch import save as save_weights
 
 from segmenter_plugin.clock import parse_time
 from segmenter_plugin.data.features import Features
-from segmenter_plugin.data.partition import BATCH_ROWS
+from segmenter_plugin.data.partition import BATCH_ROWS, current
 from segmenter_plugin.data.targets import Target
 from segmenter_plugin.data.vocabulary import Vocabulary
 from segmenter_plugin.errors import ArtifactError, FormatVersionError, SegmenterError
@@ -132,7 +132,7 @@ class UserEncoder:
             ArtifactError: The directory is absent, foreign, damaged, or its parts do not fit together.
             FormatVersionError: A newer version wrote it.
         """
-        folder = Path(folder)
+        folder = current(Path(folder))
         config = _read_config(folder)
         vocabulary = Vocabulary.from_json(_read_json(folder / _VOCABULARY))
         try:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.partition import current
 from segmenter_plugin.errors import ArtifactError
 from segmenter_plugin.schemas import segments_schema
 from segmenter_plugin.segments.space import FloatArray, coordinates
@@ -86,6 +87,7 @@ class SegmentModel:
         Raises:
             ArtifactError: A file is absent or damaged.
         """
+        folder = current(folder)
         try:
             names = tuple(json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))["names"])
             with np.load(folder / ARRAYS_FILE, allow_pickle=False) as arrays:

@@ -19,9 +19,10 @@ from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.dataset import Source, Split, learn_targets
 from segmenter_plugin.data.partition import (
+    current,
     fingerprint,
     is_current,
-    new_partition,
+    new_plain_folder,
     read_batches,
     read_manifest,
     require_manifest,
@@ -87,7 +88,7 @@ def evaluate(config: Config, cutoff: datetime) -> dict[str, Any]:
         "tables": to_tables(results),
     }
     manifest = {"stage": "evaluate", "fingerprint": made_from, "cutoff": cutoff.isoformat()} | provenance.as_dict()
-    with new_partition(folder, layout.root, manifest) as staging:
+    with new_plain_folder(folder, layout.root, manifest) as staging:
         text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
         (staging / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
         (staging / TABLE_FILE).write_text(to_markdown(results), encoding="utf-8")
@@ -190,7 +191,7 @@ def _targets(config: Config, layout: Layout, provenance: Provenance, split: Spli
     """The tasks, with their classes in the order of the scores: from the artifact where it is the one that scored."""
     artifact = read_manifest(layout.encoder)
     if artifact is not None and artifact.get("model_version") == provenance.model_version:
-        trees = json.loads((layout.encoder / ARTIFACT_FILE).read_text(encoding="utf-8"))["tasks"]
+        trees = json.loads((current(layout.encoder) / ARTIFACT_FILE).read_text(encoding="utf-8"))["tasks"]
         targets = tuple(Target.from_json(tree) for tree in trees)
         if tuple(target.task for target in targets) == config.tasks:
             return targets

@@ -15,15 +15,15 @@ from segmenter_plugin.clock import cutoff_key
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.partition import (
-    STAGING,
     data_files,
     fingerprint,
     is_current,
-    new_partition,
+    new_plain_folder,
     read_batches,
     read_manifest,
     require_manifest,
 )
+from segmenter_plugin.data.staging import STAGING
 from segmenter_plugin.errors import UserError
 from segmenter_plugin.schemas import user_type_of
 from segmenter_plugin.stages.layout import Layout
@@ -71,7 +71,7 @@ def export(config: Config, cutoff: datetime, *, file_format: str = "npy", out: P
     user_type = user_type_of(pq.read_schema(files[0])) if files else pa.string()
     manifest: dict[str, Any] = {"stage": "export", "fingerprint": made_from, "users": users}
     staging_root = layout.root if folder.is_relative_to(layout.root) else folder.absolute().parent
-    with new_partition(folder, staging_root, manifest) as staging:
+    with new_plain_folder(folder, staging_root, manifest) as staging:
         write_client_ids(read_batches(source, [Columns.user_id], BATCH_ROWS), users, user_type, staging)
         manifest["embedding_size"] = write_embeddings(
             read_batches(source, [Columns.embedding], BATCH_ROWS), users, staging

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segmenter_plugin.clock import cutoff_key
 from segmenter_plugin.config import Config
-from segmenter_plugin.storage import published_folder
+from segmenter_plugin.storage import published_folder, published_table
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class Layout:
     root: Path
     #: Folder under the root that holds the weights; a backfill keeps each of its walk-forward models in one of its own.
     artifacts: str = "artifacts"
+    #: How published rows lie, see ``[store] table_format``.
+    table_format: str = "parquet"
 
     @classmethod
     def of(cls, config: Config) -> Layout:
         """The layout of a configuration's root."""
-        return cls(config.root_path, config.store.artifacts)
+        return cls(config.root_path, config.store.artifacts, config.store.table_format)
 
     @property
     def clean_events(self) -> Path:
@@ -75,7 +77,11 @@ class Layout:
         return self.root / "evaluation" / cutoff_key(cutoff)
 
     def features(self, view: str) -> Path:
-        """All published partitions of one feature view; Feast reads the glob ``features/<view>/*/*.parquet``."""
+        """All published partitions of one feature view; Feast reads ``features/<view>/*/*.parquet``, or a table."""
+        if self.table_format == "delta":
+            # Only manifests: a vacuum removes from a Delta table's folder what is not the table's, unless its name
+            # begins so.
+            return published_table(self.root, view) / "_manifests"
         return published_folder(self.root, view)
 
     def feature(self, view: str, cutoff: datetime) -> Path:

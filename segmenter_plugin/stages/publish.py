@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,13 +20,14 @@ from segmenter_plugin.data.partition import (
     data_files,
     fingerprint,
     is_current,
-    new_partition,
+    new_published,
     read_batches,
     require_manifest,
 )
 from segmenter_plugin.errors import UserError
 from segmenter_plugin.schemas import activity_fields, provenance_fields, score_fields, segment_fields, user_type_of
 from segmenter_plugin.stages.layout import Layout
+from segmenter_plugin.storage import published_table
 from segmenter_plugin.store.names import FeatureNames
 from segmenter_plugin.store.publish import Tally, feature_rows, feature_schema
 
@@ -75,7 +76,6 @@ def publish(config: Config, cutoffs: Sequence[datetime], *, created_at: str | No
 
 
 def _publish_cutoff(config: Config, cutoff: datetime, created: datetime, result: dict[str, Any]) -> None:
-    root = config.root_path
     with ExitStack() as whole:
         for publication in _publications(config, cutoff):
             name = f"{publication.folder}/{cutoff_key(cutoff)}"
@@ -89,12 +89,21 @@ def _publish_cutoff(config: Config, cutoff: datetime, created: datetime, result:
                 "fingerprint": made_from,
                 "created_timestamp": created.isoformat(),
             }
-            staging = whole.enter_context(new_partition(publication.target, root, manifest))
+            staging = whole.enter_context(_new_partition(config, publication, manifest))
             tally = _write(config, publication, cutoff, created, staging)
             manifest |= {"rows": tally.rows, "seen_after_cutoff": tally.seen_after_cutoff}
             _report(name, tally)
             result["published"].append(name)
             result["rows"] += tally.rows
+
+
+def _new_partition(config: Config, publication: _Publication, manifest: dict[str, Any]) -> AbstractContextManager[Path]:
+    root = config.root_path
+    if config.store.table_format == "parquet":
+        return new_published(publication.target, root, manifest)
+    from segmenter_plugin.store.delta import new_delta_partition
+
+    return new_delta_partition(publication.target, root, manifest, published_table(root, publication.folder))
 
 
 def _publications(config: Config, cutoff: datetime) -> list[_Publication]:

@@ -21,7 +21,14 @@ from segmenter_plugin.data.dataset import (
     uncensored_windows,
 )
 from segmenter_plugin.data.features import FeaturesFit
-from segmenter_plugin.data.partition import fingerprint, is_current, new_partition, read_manifest, require_manifest
+from segmenter_plugin.data.partition import (
+    fingerprint,
+    is_current,
+    new_partition,
+    new_plain_folder,
+    read_manifest,
+    require_manifest,
+)
 from segmenter_plugin.errors import ConfigError
 from segmenter_plugin.stages.layout import Layout
 
@@ -210,8 +217,13 @@ def _commit(
         "validation_loss": _loss(outcome),
         "epochs": outcome.epochs,
     }
-    root = config.root_path if place.is_relative_to(config.root_path) else place.parent
-    with new_partition(place, root, manifest) as staging:
+    in_store = place.is_relative_to(config.root_path)
+    output = (
+        new_partition(place, config.root_path, manifest)
+        if in_store
+        else new_plain_folder(place, place.parent, manifest)
+    )
+    with output as staging:
         model.save_pretrained(staging)
     _keep_logs_alone(folder)
     logger.info("%s: artifact %s, trained through %s", manifest["stage"], model.model_version, model.trained_through)

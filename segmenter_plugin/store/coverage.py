@@ -6,14 +6,15 @@ from typing import Any
 
 import pyarrow as pa
 from feast import FeatureView, FileSource
-from feast.data_format import ParquetFormat
+from feast.data_format import DeltaFormat, ParquetFormat
 from feast.infra.common.materialization_job import MaterializationTask
 from feast.infra.offline_stores.offline_store import OfflineStore
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.repo_config import RepoConfig
 from feast.version import get_version
 
-from segmenter_plugin.store.files import source_files
+from segmenter_plugin.errors import StoreError
+from segmenter_plugin.store.files import StoredFiles, source_files
 from segmenter_plugin.store.keys import KEY_VERSION, encodes_key
 from segmenter_plugin.store.latest import LatestOfFiles, LatestOfQuery, LatestRows
 from segmenter_plugin.store.online import ArrowOnlineStore
@@ -91,8 +92,8 @@ def _require_plain(task: MaterializationTask, view: Any) -> None:
 
 def _open(task: MaterializationTask, config: RepoConfig, offline: OfflineStore, columns: SourceColumns) -> LatestRows:
     view, source = task.feature_view, task.feature_view.batch_source
-    if isinstance(source, FileSource) and isinstance(source.file_format, ParquetFormat | None):
-        files = source_files(source, config.repo_path)
+    files = _plain_files(source, config)
+    if files is not None:
         if not files.infos:
             raise NotCovered(f"no file matches {source.path!r}")
         window = Window.of(task.start_time, task.end_time)
@@ -110,6 +111,18 @@ def _open(task: MaterializationTask, config: RepoConfig, offline: OfflineStore, 
         end_date=task.end_time,
     )
     return LatestOfQuery(job.table, columns)
+
+
+def _plain_files(source: Any, config: RepoConfig) -> StoredFiles | None:
+    """The files that hold a source's rows and nothing else; None where only its offline store can tell its rows."""
+    if not isinstance(source, FileSource) or not isinstance(source.file_format, DeltaFormat | ParquetFormat | None):
+        return None
+    try:
+        return source_files(source, config.repo_path)
+    except StoreError:
+        if isinstance(source.file_format, DeltaFormat):
+            return None
+        raise
 
 
 def _require_types(view: FeatureView, columns: SourceColumns, schema: pa.Schema) -> None:

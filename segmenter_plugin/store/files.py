@@ -12,7 +12,10 @@ from pathlib import Path, PurePosixPath
 import fsspec  # type: ignore[import-untyped]
 import pyarrow as pa
 from feast import FileSource
+from feast.data_format import DeltaFormat
 from pyarrow import fs
+
+from segmenter_plugin.store.delta import delta_files
 
 _STARS = re.compile(r"[*?\[]")
 
@@ -53,8 +56,11 @@ def source_files(source: FileSource, repo_path: Path | None) -> StoredFiles:
         repo_path: Folder of the repository.
     """
     uri = FileSource.get_uri_for_file_path(repo_path=repo_path, uri=source.path)
-    if "://" not in uri:
+    if isinstance(source.file_format, DeltaFormat):
         filesystem: fs.FileSystem = fs.LocalFileSystem()
+        paths = [str(path) for path in delta_files(uri)]
+    elif "://" not in uri:
+        filesystem = fs.LocalFileSystem()
         paths = glob.glob(uri, recursive=True) if _STARS.search(uri) else [uri]
     else:
         filesystem, pattern = _remote(source, uri)

@@ -2,6 +2,8 @@
 
 Stock DuckDB reads a glob of Parquet files but cannot push into one (FileNotFoundError in Feast 0.67): it would rewrite
 one file in place. Published files are never rewritten, so a push becomes a partition of its own beside them.
+
+A Delta table is read as the files of one snapshot; stock needs DuckDB's extension for that, a download on first use.
 """
 
 from __future__ import annotations
@@ -11,16 +13,32 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import ibis
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import FeatureView, FileSource, RepoConfig
-from feast.data_format import ParquetFormat
+from feast.data_format import DeltaFormat, ParquetFormat
 from feast.data_source import DataSource
-from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
+from feast.infra.offline_stores.duckdb import (
+    DuckDBOfflineStore,
+    DuckDBOfflineStoreConfig,
+    _read_data_source,
+    _write_data_source,
+)
+from feast.infra.offline_stores.ibis import (
+    get_historical_features_ibis,
+    pull_all_from_table_or_query_ibis,
+    pull_latest_from_table_or_query_ibis,
+)
+from feast.infra.offline_stores.offline_store import RetrievalJob
+from feast.infra.registry.base_registry import BaseRegistry
+from ibis.expr.types import Table
 
 from segmenter_plugin.clock import publication_time
-from segmenter_plugin.data.partition import fingerprint, is_current, new_partition
+from segmenter_plugin.data.partition import fingerprint, is_current, new_published
 from segmenter_plugin.errors import StoreError
+from segmenter_plugin.store.delta import delta_files
 from segmenter_plugin.store.pushed import conformed_rows
 
 #: Two levels of stars: partition folders, and the files in them.
@@ -38,8 +56,44 @@ class PublishedDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: igno
 class PublishedDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # feast is untyped
     """DuckDB that takes pushes too, for sources whose path is a glob ``folder/*/*.parquet``.
 
-    All reads, and sources of any other kind, are Feast's own.
+    All reads but those of Delta tables, and sources of any other kind, are Feast's own.
     """
+
+    @staticmethod
+    def get_historical_features(  # noqa: PLR0917 - Feast's signature
+        config: RepoConfig,
+        feature_views: list[FeatureView],
+        feature_refs: list[str],
+        entity_df: pd.DataFrame | str,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,
+        **options: Any,
+    ) -> RetrievalJob:
+        """Point-in-time join, as in stock."""
+        asked = (config, feature_views, feature_refs, entity_df, registry, project)
+        options["full_feature_names"] = full_feature_names
+        if not any(_is_delta(view.batch_source) for view in feature_views):
+            return DuckDBOfflineStore.get_historical_features(*asked, **options)
+        return get_historical_features_ibis(*asked, **options, **_access(config))
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: RepoConfig, data_source: DataSource, *arguments: Any, **options: Any
+    ) -> RetrievalJob:
+        """Newest row of each key, as in stock."""
+        if not _is_delta(data_source):
+            return DuckDBOfflineStore.pull_latest_from_table_or_query(config, data_source, *arguments, **options)
+        return pull_latest_from_table_or_query_ibis(config, data_source, *arguments, **options, **_access(config))
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: RepoConfig, data_source: DataSource, *arguments: Any, **options: Any
+    ) -> RetrievalJob:
+        """All rows of a window, as in stock."""
+        if not _is_delta(data_source):
+            return DuckDBOfflineStore.pull_all_from_table_or_query(config, data_source, *arguments, **options)
+        return pull_all_from_table_or_query_ibis(config, data_source, *arguments, **options, **_access(config))
 
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
@@ -49,6 +103,9 @@ class PublishedDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # 
         Raises:
             StoreError: The glob matches no file.
         """
+        if _is_delta(data_source):
+            schema = pq.read_schema(_files(data_source, config.repo_path)[-1])
+            return [(field.name, str(field.type)) for field in schema]
         folder = _partitioned_folder(config, data_source)
         if folder is None:
             return super().get_table_column_names_and_types_from_data_source(config, data_source)
@@ -65,8 +122,14 @@ class PublishedDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # 
         that is given included. Rows without one are stamped with the present time.
 
         Raises:
-            StoreError: Rows that do not fit, see `store.pushed.conformed_rows`; or nothing has been published yet.
+            StoreError: Rows that do not fit, see `store.pushed.conformed_rows`; or nothing has been published yet;
+                or the source is a Delta table.
         """
+        if _is_delta(feature_view.batch_source):
+            raise StoreError(
+                f"rows pushed to {feature_view.name!r} cannot be written to its Delta table.",
+                hint="push to the online store only, and append the history with your own job.",
+            )
         folder = _partitioned_folder(config, feature_view.batch_source)
         if folder is None:
             DuckDBOfflineStore.offline_write_batch(config, feature_view, table, progress)
@@ -77,6 +140,32 @@ class PublishedDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # 
             _write(folder, rows, schema, feature_view.batch_source.created_timestamp_column)
         if progress is not None:
             progress(rows.num_rows)
+
+
+def _is_delta(source: DataSource | None) -> bool:
+    """Whether it is a Delta table here; one in a bucket is left to stock and DuckDB's extension."""
+    return isinstance(source, FileSource) and isinstance(source.file_format, DeltaFormat) and "://" not in source.path
+
+
+def _files(source: FileSource, repo_path: Path | str | None) -> list[Path]:
+    return delta_files(FileSource.get_uri_for_file_path(repo_path=repo_path, uri=source.path))
+
+
+def _read(source: DataSource, repo_path: str) -> Table:
+    if not _is_delta(source):
+        return _read_data_source(source, repo_path)
+    return ibis.read_parquet([str(path) for path in _files(source, repo_path)], union_by_name=True)
+
+
+def _access(config: RepoConfig) -> dict[str, Any]:
+    """How Feast's queries reach the rows."""
+    settings = config.offline_store
+    return {
+        "data_source_reader": _read,
+        "data_source_writer": _write_data_source,
+        "staging_location": settings.staging_location,
+        "staging_location_endpoint_override": settings.staging_location_endpoint_override,
+    }
 
 
 def _partitioned_folder(config: RepoConfig, source: DataSource | None) -> Path | None:
@@ -121,7 +210,7 @@ def _write(folder: Path, rows: pa.Table, schema: pa.Schema, created_column: str 
     if created_column:
         rows = _stamped(rows, created_column)
     # Staged in the folder itself, one level deeper than the glob reaches.
-    with new_partition(target, folder, {"stage": "push", "fingerprint": made_from, "rows": rows.num_rows}) as staging:
+    with new_published(target, folder, {"stage": "push", "fingerprint": made_from, "rows": rows.num_rows}) as staging:
         pq.write_table(rows.cast(schema), staging / "part-00000.parquet", compression="zstd")
 
 

@@ -10,14 +10,14 @@ import warnings
 from pathlib import Path
 
 from feast import FileSource
-from feast.data_format import ParquetFormat
+from feast.data_format import DeltaFormat, ParquetFormat
 from feast.data_source import DataSource
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.errors import ConfigError
-from segmenter_plugin.storage import VIEW_PLACE, published_folder
+from segmenter_plugin.storage import VIEW_PLACE, published_folder, published_table
 
 
 def published_source(config: Config, view: str) -> DataSource:
@@ -39,9 +39,11 @@ def published_source(config: Config, view: str) -> DataSource:
     # A glob, as a partition holds a manifest beside its rows (and duckdb reads no folder).
     files = f"{published_folder(config.root_path.absolute(), view)}/*/*.parquet"
     if store.offline == "duckdb":
+        is_delta = store.table_format == "delta"
         return FileSource(
             name=name,
-            path=files,
+            path=str(published_table(config.root_path.absolute(), view)) if is_delta else files,
+            file_format=DeltaFormat() if is_delta else None,
             # The cutoff: what a row says was true then.
             timestamp_field=Columns.event_timestamp,
             # Of two rows for one user and cutoff, the one published later counts.

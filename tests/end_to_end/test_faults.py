@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from segmenter_plugin.config import load_config
-from segmenter_plugin.data.partition import MANIFEST, STAGING, data_files
+from segmenter_plugin.data.partition import MANIFEST, data_files
+from segmenter_plugin.data.staging import STAGING
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 
@@ -65,7 +66,8 @@ def _tables(root: Path) -> dict[str, pa.Table]:
     """Content of every partition, in order of users."""
     found = {}
     for name in TABLES:
-        for manifest in sorted((root / name).rglob(MANIFEST)):
+        # A version's folder has a manifest of its own, and a name that no other run repeats.
+        for manifest in sorted(path for path in (root / name).rglob(MANIFEST) if path.parent.name[:2] != "v-"):
             table = pa.concat_tables([pq.ParquetFile(path).read() for path in data_files(manifest.parent)])
             keys = [
                 (column, "ascending") for column in table.column_names if not pa.types.is_nested(table[column].type)

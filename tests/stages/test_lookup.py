@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from segmenter_plugin.data.partition import data_files
 from segmenter_plugin.errors import StoreError, UserError
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.lookup import lookup, point_in_time
@@ -18,7 +19,8 @@ def _published(config, cutoff):
     """All features of a cutoff in one table, by user."""
     columns = {}
     for folder in FeatureNames.of(config).folders:
-        table = pq.read_table(Layout.of(config).feature(folder, cutoff) / "part-00000.parquet").sort_by("user_id")
+        (path,) = data_files(Layout.of(config).feature(folder, cutoff))
+        table = pq.read_table(path).sort_by("user_id")
         columns |= dict(zip(table.column_names, table.columns, strict=True))
     return pa.table(columns)
 

@@ -7,12 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import signal_tables
 
 from segmenter_plugin import schemas
-from segmenter_plugin.data.partition import read_batches
+from segmenter_plugin.data.partition import data_files, read_batches
 from segmenter_plugin.errors import ArtifactError, MissingStageError, SchemaError
 from segmenter_plugin.model.artifact import UserEncoder
 from segmenter_plugin.stages.layout import Layout
@@ -37,7 +36,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 def test_every_user_is_scored_in_order(shop: SimpleNamespace) -> None:
     folder = Layout.of(shop.config).scores(shop.later)
-    table = pq.read_table(folder / "part-0.parquet")
+    assert [path.name for path in data_files(folder)] == ["part-0.parquet", "part-1.parquet"]
+    table = pa.Table.from_batches(list(read_batches(folder)))
     assert table.schema.equals(schemas.scores_schema(shop.config, pa.string()))
     assert table.column("user_id").to_pylist() == shop.users
     one = shop.result["cutoffs"]["cutoff=20240601T000000Z"]
@@ -47,7 +47,7 @@ def test_every_user_is_scored_in_order(shop: SimpleNamespace) -> None:
 
 def test_scores_are_what_the_artifact_gives(shop: SimpleNamespace) -> None:
     layout = Layout.of(shop.config)
-    table = pq.read_table(layout.scores(shop.later) / "part-0.parquet")
+    table = pa.Table.from_batches(list(read_batches(layout.scores(shop.later))))
     model = UserEncoder.from_pretrained(layout.encoder)
     behaviour = pa.Table.from_batches(list(read_batches(layout.behaviour(shop.later))))
     np.testing.assert_allclose(np.stack(table.column("embedding").to_numpy()), model.encode(behaviour), atol=1e-5)

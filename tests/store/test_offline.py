@@ -13,6 +13,7 @@ from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType
 from feast.data_source import PushMode
 from feast.types import Float32, Int64, String
 
+from segmenter_plugin.data.partition import data_files
 from segmenter_plugin.errors import StoreError
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.publish import publish
@@ -79,7 +80,8 @@ def _partitions(repo, view="user_segment_g1"):
 
 
 def _stored(repo, name, view="user_segment_g1"):
-    return pq.read_table(Layout.of(repo.config).features(view) / name / "part-00000.parquet")
+    (path,) = data_files(Layout.of(repo.config).features(view) / name)
+    return pq.read_table(path)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from segmenter_plugin.data.partition import data_files
 from segmenter_plugin.errors import StoreError
 from segmenter_plugin.schemas import TIMESTAMP
 from segmenter_plugin.stages.layout import Layout
@@ -43,7 +44,7 @@ def test_users_come_in_the_order_asked_and_as_often(team):
 
 def test_types_are_the_published_ones(team):
     table = online_table(team.store, SERVICE, team.users[:2])
-    published = pq.read_schema(Layout.of(team.config).feature("user_scores_g1", team.second) / "part-00000.parquet")
+    published = pq.read_schema(data_files(Layout.of(team.config).feature("user_scores_g1", team.second))[0])
     for name in published.names:
         if name in table.column_names and name != "customer_id":
             assert table.schema.field(name).type == published.field(name).type, name

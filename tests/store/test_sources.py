@@ -26,6 +26,14 @@ def test_duckdb_reads_the_published_files(shop, tmp_path):
     assert (source.timestamp_field, source.created_timestamp_column) == ("event_timestamp", "created_timestamp")
 
 
+def test_duckdb_reads_delta_tables_beside_them(shop, tmp_path):
+    config = shop.shop_config(tmp_path, table_format="delta")
+    source = published_source(config, VIEW)
+    assert isinstance(source.file_format, DeltaFormat)
+    assert source.path == str(tmp_path / "features_delta" / VIEW)
+    assert not Path(source.path).is_relative_to(tmp_path / "features")
+
+
 def test_spark_reads_the_same_files(shop, tmp_path, recwarn):
     config = shop.shop_config(tmp_path, offline="spark")
     source = published_source(config, VIEW)
@@ -50,6 +58,8 @@ def test_spark_reads_a_table_of_each_view(shop, tmp_path):
         ({"offline": "spark", "table": "lake.scores"}, r"must hold \{view\} once"),
         ({"offline": "spark", "table": "{view}.{view}"}, r"must hold \{view\} once"),
         ({"offline": "dask"}, "duckdb"),
+        ({"offline": "spark", "table_format": "delta"}, 'table_format = "delta" needs offline = "duckdb"'),
+        ({"table_format": "iceberg"}, "delta"),
     ],
 )
 def test_a_section_that_contradicts_itself_is_told(shop, tmp_path, store, message):

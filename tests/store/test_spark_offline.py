@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from segmenter_plugin.data.partition import data_files
 from segmenter_plugin.errors import LeakageError, StoreError
 
 FEATURE_REPO = Path(__file__).parents[2] / "feature_repo"
@@ -77,7 +78,7 @@ def shops(shop, spark, tmp_path_factory):
 
 
 def _correct(folder, users):
-    rows = pq.read_table(folder / "part-00000.parquet", partitioning=None)
+    rows = pq.read_table(data_files(folder)[0], partitioning=None)
     rows = rows.filter(pc.is_in(rows["user_id"], pa.array(users)))
     later = pc.add(rows["created_timestamp"], pa.scalar(timedelta(days=1), pa.duration("us")))
     rows = rows.set_column(
@@ -179,7 +180,7 @@ def test_the_newest_rows_of_a_window_are_pulled_as_duckdb_pulls_them(shops):
 def test_a_push_to_the_offline_store_is_refused(shops):
     from feast.data_source import PushMode
 
-    rows = pq.read_table(shops.segments / "part-00000.parquet", partitioning=None).to_pandas()
+    rows = pq.read_table(data_files(shops.segments)[0], partitioning=None).to_pandas()
     with pytest.raises(StoreError, match="'user_segment_g1' cannot be written offline"):
         shops.stores["table"].push("user_segment_g1_push", rows, to=PushMode.OFFLINE)
 
