@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 
 from segmenter_plugin.clock import parse_time, zone
 from segmenter_plugin.columns import PURCHASE, Columns
+from segmenter_plugin.contract import ContractConfig
 from segmenter_plugin.errors import ConfigError, SegmenterError
 from segmenter_plugin.storage import StoreConfig
 from segmenter_plugin.tasks import TaskConfig
@@ -90,6 +91,8 @@ class EventsConfig(Section):
     earliest_timestamp: TimeText = "1990-01-01T00:00:00+00:00"
     latest_timestamp: TimeText | None = None
     complete_through: TimeText | None = None
+    #: Of one user's different rows of a UTC day the first so many stay: who has more is a bot.
+    max_events_per_day: PositiveInt | None = 5000
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -211,6 +214,7 @@ class Config(Section):
     """The whole configuration of one shop."""
 
     events: EventsConfig
+    contract: ContractConfig = ContractConfig()
     windows: WindowsConfig = WindowsConfig()
     tasks: tuple[TaskConfig, ...] = ()
     sequences: SequencesConfig = SequencesConfig()

@@ -16,6 +16,7 @@ from segmenter_plugin.data.event_block import EventBlock, event_columns, microse
 from segmenter_plugin.schemas import TIMESTAMP, numeric_columns
 
 CUTOFF, OBSERVATION = spark_world.CUTOFF, spark_world.OBSERVATION
+CODED_LIST = pa.list_(pa.dictionary(pa.int32(), pa.string()))
 #: Sorted otherwise by UTF-8 bytes than by UTF-16 units, and than by any alphabet.
 WORDS = (None, "", "a", "Z", "ä", "zz", "\uffee", "😀")
 
@@ -42,6 +43,16 @@ def at(rows: Iterable[dict[str, Any]], config: Config, cutoff: datetime, complet
 def by_user(table: pa.Table) -> dict[Any, dict[str, Any]]:
     """A table's rows by user, without the cutoff."""
     return {row.pop("user_id"): row for row in table.drop_columns("event_timestamp").to_pylist()}
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """A table with text instead of dictionaries of text in its lists, which may differ where the text does not."""
+    types = [
+        pa.list_(pa.string()) if pa.types.is_list(field.type) and field.type.equals(CODED_LIST) else field.type
+        for field in table.schema
+    ]
+    fields = [field.with_type(kind) for field, kind in zip(table.schema, types, strict=True)]
+    return table.cast(pa.schema(fields)).combine_chunks()
 
 
 def dense_config(**sections: Any) -> Config:

@@ -11,7 +11,7 @@ from segmenter_plugin.console import show
 COMMANDS = [
     "demo", "init", "build", "pretrain", "finetune", "evaluate", "score", "segment", "publish", "materialize",
     "materialize-online",
-    "train", "run", "backfill", "lookup", "migrate-online", "export", "simulate",
+    "train", "run", "backfill", "lookup", "migrate-online", "export", "tables", "simulate",
 ]  # fmt: skip
 
 

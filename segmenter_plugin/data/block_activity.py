@@ -83,10 +83,7 @@ def activity_columns(block: EventBlock, sums: EventSums, windows: Windows, confi
     """
     days = _Days.of(block, windows.cutoff)
     last = {kind: running(later >= windows.cutoff) for kind, later in sums.next_seen.items()}
-    columns: dict[str, pa.Array] = {}
-    for length, starts in windows.starts.items():
-        counts = _counts(starts, windows.ends, sums, days=days, last=last, config=config)
-        columns |= {f"{kind}_count_{length}d": pa.array(count) for kind, count in counts.items()}
+    columns = _counts(sums, windows, days=days, last=last, config=config)
     columns |= _money(sums, windows, config) | _ages(block, sums, windows, config) | days.gaps(windows)
     for kind, totals in last.items():
         if kind not in ("order", "session"):
@@ -129,31 +126,31 @@ class _Days:
 
 
 def _counts(
-    starts: Integers,
-    ends: Integers,
-    sums: EventSums,
-    *,
-    days: _Days,
-    last: Mapping[str, npt.NDArray[np.int32]],
-    config: Config,
-) -> dict[str, Integers]:
-    """How many of what lie in each range of rows, by kind."""
-    counts = {"event": ends - starts, "order": _between(last["order"], starts, ends)}
-    counts["active_day"] = _runs(days.steps, starts, ends)
-    is_mapped = "session" in last
-    counts["session"] = _between(last["session"], starts, ends) if is_mapped else _runs(sums.pauses, starts, ends)
-    return counts | {kind: _between(sums.types[kind].counts, starts, ends) for kind in config.events.types}
+    sums: EventSums, windows: Windows, *, days: _Days, last: Mapping[str, npt.NDArray[np.int32]], config: Config
+) -> dict[str, pa.Array]:
+    """How many of what lie in each window."""
+    totals = {kind: last[kind] for kind in ("order", "session") if kind in last}
+    totals |= {kind: sums.types[kind].counts for kind in config.events.types}
+    breaks = {"active_day": days.steps} | ({} if "session" in last else {"session": sums.pauses})
+    counts: dict[str, pa.Array] = {}
+    for length, starts in windows.starts.items():
+        counts[f"event_count_{length}d"] = pa.array(windows.ends - starts)
+    for kind, total in totals.items():
+        at_end = total[windows.ends]
+        for length, starts in windows.starts.items():
+            counts[f"{kind}_count_{length}d"] = pa.array((at_end - total[starts]).astype(np.int64))
+    for kind, total in breaks.items():
+        # Into how many runs breaks part a window: one more than there are breaks inside it.
+        last_row = windows.ends - 1
+        at_last = total[last_row] + 1
+        for length, starts in windows.starts.items():
+            runs = np.where(starts > last_row, 0, at_last - total[np.minimum(starts, last_row)])
+            counts[f"{kind}_count_{length}d"] = pa.array(runs.astype(np.int64))
+    return counts
 
 
 def _between(totals: npt.NDArray[np.signedinteger], starts: Places, ends: Places) -> Integers:
     return (totals[ends] - totals[starts]).astype(np.int64)
-
-
-def _runs(breaks: npt.NDArray[np.int32], starts: Integers, ends: Integers) -> Integers:
-    """Into how many runs the breaks after rows part each range: one more than there are breaks inside it."""
-    is_empty = starts == ends
-    inside = _between(breaks, np.where(is_empty, 0, starts), np.where(is_empty, 0, ends - 1))
-    return np.where(is_empty, 0, inside + 1)
 
 
 def _money(sums: EventSums, windows: Windows, config: Config) -> dict[str, pa.Array]:

@@ -22,7 +22,7 @@ def sequence_columns(block: EventBlock, starts: Integers, ends: Integers, config
         config: `sequences.length`, and which columns there are.
 
     Returns:
-        `schemas.sequence_fields`, (U,) each.
+        `schemas.sequence_fields`, (U,) each; text in the lists is a dictionary.
     """
     places, offsets = places_of(np.maximum(starts, ends - config.sequences.length), ends)
     bounds = pa.array(offsets)
@@ -38,6 +38,6 @@ def sequence_columns(block: EventBlock, starts: Integers, ends: Integers, config
             # NaN is how the block says null.
             values = pa.array(block.numbers[name][places], from_pandas=True)
         else:
-            values = block.words[name].take(places).text()
+            values = block.words[name].take(places).dictionary()
         columns[field.name] = pa.ListArray.from_arrays(bounds, values)
     return columns

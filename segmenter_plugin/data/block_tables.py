@@ -26,7 +26,8 @@ class TablesAsOf:
 
     Attributes:
         cutoff: With a zone.
-        behaviour: `schemas.behaviour_schema`.
+        behaviour: `schemas.behaviour_schema`, but that text in lists is a dictionary: cheap to make and to write
+            (`block_files`).
         labels: `schemas.labels_schema`.
     """
 
@@ -77,4 +78,5 @@ def _keys(block: EventBlock, users: Integers, cutoff: int) -> dict[str, pa.Array
 
 
 def _table(columns: Mapping[str, pa.Array], schema: pa.Schema) -> pa.Table:
-    return pa.table([columns[name] for name in schema.names], schema=schema)
+    fields = [field.with_type(columns[field.name].type) for field in schema]
+    return pa.table([columns[name] for name in schema.names], schema=pa.schema(fields))

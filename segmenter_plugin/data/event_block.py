@@ -14,18 +14,19 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.coded_text import CodedText, entry_ranks, one_array
-from segmenter_plugin.data.event_order import Flags, Integers, order_events, ordered, ranker
+from segmenter_plugin.data.event_ids import later_namesakes
+from segmenter_plugin.data.event_order import Flags, Integers, order_events, ranker
 from segmenter_plugin.errors import SchemaError
 from segmenter_plugin.schemas import TIMESTAMP, categorical_columns, numeric_columns
 
 Numbers = npt.NDArray[np.float64]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_MICROS = 24 * 60 * 60 * 1_000_000
 
 
 def event_columns(config: Config) -> list[str]:
@@ -57,7 +58,8 @@ class EventBlock:
         words: Categorical columns, (N,) each; the identifiers of orders and sessions are among them.
         numbers: Numeric columns, (N,) float64 each, NaN where absent.
         repeats: (N,) whether a row equals the one before it in every column.
-        event_ids: (N,) strings where the owner has such ids, in the order of the table that they came in.
+        texts: Text columns that are only told apart and written, `event_id` among them; all rows of the table that they
+            came in, in its order.
         rows: (N,) which row of that table each one is.
     """
 
@@ -68,7 +70,7 @@ class EventBlock:
     words: dict[str, CodedText]
     numbers: dict[str, Numbers]
     repeats: Flags
-    event_ids: pa.ChunkedArray | None
+    texts: dict[str, pa.ChunkedArray]
     rows: Integers
 
     def __len__(self) -> int:
@@ -79,8 +81,9 @@ class EventBlock:
         """Put clean events in order.
 
         Args:
-            events: Columns of `event_columns`, in any order of rows; `user_id` string or int64, `event_timestamp` a
-                timestamp in UTC. Further columns, text or numbers, only tell otherwise equal rows apart.
+            events: Columns of `event_columns`, in any order of rows, and any further ones; `user_id` text or int64,
+                `event_timestamp` a timestamp in UTC. Text may be in dictionaries, which is faster. Rows that are in
+                order already are only looked through.
             config: Says which columns there are.
 
         Raises:
@@ -90,21 +93,45 @@ class EventBlock:
         users, owners = _users(events[Columns.user_id])
         times = one_array(events[Columns.event_timestamp].cast(TIMESTAMP)).view(pa.int64()).to_numpy()
         words = {name: CodedText.of(events[name]) for name in _word_columns(config)}
-        own = event_columns(config)
-        names = [*own[2:], *(name for name in events.column_names if name not in own)]
-        rankers = (ranker(words[name] if name in words else events[name]) for name in names)
-        rows, repeats = order_events(owners, times, rankers)
+        names = event_columns(config)[2:]
+        rows, repeats = order_events(owners, times, (ranker(words.get(name, events[name])) for name in names))
+        # What was in order need not be moved.
+        places = slice(None) if _is_ascending(rows) else rows
         return cls(
             users=users,
             offsets=_offsets(owners, len(users)),
-            owners=owners[rows],
-            times=times[rows],
-            words={name: column.take(rows) for name, column in words.items()},
-            numbers={name: _numbers(events[name])[rows] for name in numeric_columns(config)},
+            owners=owners[places],
+            times=times[places],
+            words={name: column.take(places) for name, column in words.items()},
+            numbers={name: _numbers(events[name])[places] for name in numeric_columns(config)},
             repeats=repeats,
-            event_ids=events[Columns.event_id] if Columns.event_id in own else None,
+            texts={name: events[name] for name in names if name not in {*words, *numeric_columns(config)}},
             rows=rows,
         )
+
+    def distinct(self) -> Self:
+        """The block without rows that equal another one in every column."""
+        return self._only(~self.repeats)
+
+    def capped(self, most: int | None) -> Self:
+        """The block with at most so many different rows of one user and one UTC day: the first of them.
+
+        It may be applied to parts of the events first and to what is left of them again, with the same outcome.
+
+        Args:
+            most: None for any number.
+        """
+        if most is None or len(self) <= most:
+            return self
+        days = self.times // _DAY_MICROS
+        far_owners, far_days = self.owners[most:] == self.owners[:-most], days[most:] == days[:-most]
+        if not (far_owners & far_days).any():
+            return self
+        is_first = np.ones(len(self), np.bool_)
+        is_first[1:] = (self.owners[1:] != self.owners[:-1]) | (days[1:] != days[:-1])
+        numbers = running(~self.repeats)[1:]
+        before = numbers[is_first] - 1
+        return self._only(numbers - before[running(is_first)[1:] - 1] <= most)
 
     def without_duplicates(self) -> Self:
         """The block with each event once.
@@ -112,17 +139,35 @@ class EventBlock:
         Of a user's rows with one `event_id` the earliest stays, so that an event before a cutoff is not displaced by
         one after it; rows without an `event_id` are duplicates if they are equal in every column.
         """
+        if Columns.event_id not in self.texts:
+            return self.distinct()
         is_kept = ~self.repeats
-        if self.event_ids is not None:
-            ids = CodedText.of(self.event_ids).codes[self.rows]
-            named = np.flatnonzero(ids)
-            order, is_same = ordered(self.owners[named], ids[named])
-            # The order is stable and rows are in order of time: what equals its predecessor is not the earliest.
-            is_kept[named[order[is_same]]] = False
-        return self if is_kept.all() else self._only(np.flatnonzero(is_kept))
+        is_kept[later_namesakes(self.owners, self.texts[Columns.event_id], self.rows)] = False
+        return self._only(is_kept)
 
-    def _only(self, places: Integers) -> Self:
-        """Some of the rows; every user keeps at least one."""
+    def to_table(self, config: Config) -> pa.Table:
+        """The rows as `event_columns`, in the block's order; text with few values as dictionaries.
+
+        Args:
+            config: The configuration that the block was made with.
+        """
+        columns: dict[str, pa.Array | pa.ChunkedArray] = {
+            Columns.user_id: _as_text(CodedText.under(self.owners, self.users))
+            if pa.types.is_string(self.users.type)
+            else self.users.take(pa.array(self.owners)),
+            Columns.event_timestamp: pa.array(self.times).view(TIMESTAMP),
+        }
+        columns |= {name: _as_text(column) for name, column in self.words.items()}
+        # NaN is how the block says null.
+        columns |= {name: pa.array(column, from_pandas=True) for name, column in self.numbers.items()}
+        columns |= {name: one_array(column).take(pa.array(self.rows)) for name, column in self.texts.items()}
+        return pa.table({name: columns[name] for name in event_columns(config)})
+
+    def _only(self, is_kept: Flags) -> Self:
+        """Some of the rows, of every user at least one; what repeats a row that goes must go too."""
+        if is_kept.all():
+            return self
+        places = np.flatnonzero(is_kept)
         owners = self.owners[places]
         return replace(
             self,
@@ -131,7 +176,7 @@ class EventBlock:
             times=self.times[places],
             words={name: column.take(places) for name, column in self.words.items()},
             numbers={name: column[places] for name, column in self.numbers.items()},
-            repeats=np.zeros(len(places), np.bool_),
+            repeats=self.repeats[places],
             rows=self.rows[places],
         )
 
@@ -186,16 +231,57 @@ def _word_columns(config: Config) -> Iterable[str]:
     return [*categorical_columns(config), *ids]
 
 
+def _as_text(column: CodedText) -> pa.Array:
+    """As a dictionary, unless it would have nearly as many entries as there are rows."""
+    return column.dictionary() if 2 * len(column.entries) < len(column.codes) else column.text()
+
+
+def _is_ascending(rows: Integers) -> bool:
+    return bool((rows[1:] > rows[:-1]).all())
+
+
 def _numbers(column: pa.ChunkedArray) -> Numbers:
-    return pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy()
+    # Adding 0 makes -0 the 0 that it equals, so that which of them came first is not seen.
+    # Null becomes NaN on the way.
+    return column.cast(pa.float64()).to_numpy() + 0.0
 
 
 def _users(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]]:
     """Different users, ascending, and which of them each row is of."""
-    plain = column.cast(pa.int64() if pa.types.is_integer(column.type) else pa.string())
-    coded = one_array(plain.dictionary_encode())
-    ranks = entry_ranks(coded.dictionary).astype(np.int32)
-    return coded.dictionary.take(pc.array_sort_indices(coded.dictionary)), ranks[coded.indices.to_numpy()]
+    known = _users_in_order(column)
+    if known is not None:
+        return known
+    if pa.types.is_integer(column.type):
+        coded = one_array(column.cast(pa.int64()).dictionary_encode())
+        different, codes = coded.dictionary, coded.indices.to_numpy()
+    else:
+        text = CodedText.of(column)
+        different, codes = text.entries.slice(1), text.codes - np.int32(1)
+    ranks = entry_ranks(different)
+    # A dictionary may have entries that no row uses.
+    is_used = np.zeros(len(different), np.bool_)
+    is_used[codes] = True
+    used = np.flatnonzero(is_used)
+    used = used[np.argsort(ranks[used])]
+    owners = np.empty(len(different), np.int32)
+    owners[used] = np.arange(len(used), dtype=np.int32)
+    return different.take(pa.array(used)), owners[codes]
+
+
+def _users_in_order(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]] | None:
+    """What `_users` gives of a dictionary of text that is in order, else None: without a look at each row's text."""
+    if not pa.types.is_dictionary(column.type) or column.null_count:
+        return None
+    names, lengths = [pa.array([], column.type.value_type)], []
+    for chunk in column.chunks:
+        codes = chunk.indices.to_numpy()
+        starts = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1))
+        names.append(chunk.dictionary.take(pa.array(codes[starts])))
+        lengths.append(np.diff(starts, append=len(codes)))
+    text = CodedText.of_ascending(pa.concat_arrays(names))
+    if text is None:
+        return None
+    return text.entries.slice(1), np.repeat(text.codes - np.int32(1), np.concatenate([[], *lengths]).astype(np.int64))
 
 
 def _offsets(owners: npt.NDArray[np.int32], users: int) -> Integers:

@@ -63,12 +63,23 @@ def order_events(owners: npt.NDArray[np.integer], times: Integers, rankers: Iter
         (N,) row numbers in order; and (N,) whether the row there equals the one before it in everything.
     """
     since = times - (times.min() if len(times) else 0)
+    rows, is_tied = _as_they_are(owners, since)
+    if rows is not None:
+        return _break_ties(rows, is_tied, rankers)
     spare = _WORD_BITS - _bits(_end(owners)) - _bits(len(owners))
     cut = max(0, _bits(_end(since)) - max(spare, 0))
     order, is_tied = ordered(owners, since >> cut)
     # Rows that are tied so far share the leading bits.
     exact: list[Ranker] = [lambda rows: since[rows] & ((1 << cut) - 1)] if cut else []
     return _break_ties(order, is_tied, [*exact, *rankers])
+
+
+def _as_they_are(owners: npt.NDArray[np.integer], times: Integers) -> tuple[Integers | None, Flags]:
+    """(N,) row numbers, None unless rows are in order; and (N,) whether a row equals the one before it."""
+    is_owner = owners[1:] == owners[:-1]
+    if ((owners[1:] < owners[:-1]) | (is_owner & (times[1:] < times[:-1]))).any():
+        return None, is_owner
+    return np.arange(len(owners)), _after_first(is_owner & (times[1:] == times[:-1]), len(owners))
 
 
 def _break_ties(order: Integers, is_tied: Flags, rankers: Iterable[Ranker]) -> tuple[Integers, Flags]:

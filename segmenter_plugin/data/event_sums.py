@@ -146,9 +146,8 @@ def _next_seen(owners: npt.NDArray[np.int32], keys: npt.NDArray[np.integer], tim
         times: (M,) ascending within each user.
     """
     order, is_same = ordered(owners, keys)
-    later = np.full(len(order), NEVER)
-    later[:-1] = np.where(is_same[1:], times[order[1:]], NEVER)
-    next_seen = np.empty(len(order), np.int64)
-    next_seen[order] = later
+    later = np.flatnonzero(is_same)
+    next_seen = np.full(len(order), NEVER)
+    next_seen[order[later - 1]] = times[order[later]]
     next_seen[keys == 0] = NO_KEY
     return next_seen

@@ -26,6 +26,8 @@ REQUIRED_SETTINGS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Rows may hold megabytes (packed columns), so their number does not bound a batch; Spark's default is 2 GB.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(64 << 20),
 }
 
 _LOCAL_SETTINGS = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
 from segmenter_plugin.config import EventsConfig
@@ -19,10 +20,15 @@ from segmenter_plugin.spark.files import local_files, local_name
 logger = logging.getLogger(__name__)
 
 
-def read_events(spark: SparkSession, config: EventsConfig) -> DataFrame:
+def read_events(spark: SparkSession, config: EventsConfig, files: Sequence[Path] | None = None) -> DataFrame:
     """The owner's rows, all columns, nothing mapped.
 
     CSV columns are text, whatever they look like: a guess from some rows would turn the user "007" into 7.
+
+    Args:
+        spark: The session that reads.
+        config: Says where the events are.
+        files: Only these of the files that `[events] path` names.
 
     Raises:
         EventsError: There is nothing there, or it is not of the configured format.
@@ -31,13 +37,14 @@ def read_events(spark: SparkSession, config: EventsConfig) -> DataFrame:
     try:
         if config.table is not None:
             return spark.table(config.table)
-        files = local_files(config)
+        paths = _paths(config) if files is None else [str(path) for path in files]
+        reader = spark.read.options(**_partitions(config))
         if config.format == "csv":
-            reader = spark.read.options(header=True, inferSchema=False, enforceSchema=False, escape='"')
-            return reader.csv(_paths(config, files))
-        if files and (nanoseconds := _nanosecond_columns(files[0])):
-            return _read_nanoseconds(spark, _paths(config, files), nanoseconds)
-        return spark.read.parquet(*_paths(config, files))
+            return reader.options(header=True, inferSchema=False, enforceSchema=False, escape='"').csv(paths)
+        first = next(iter(files or local_files(config) or ()), None)
+        if first is not None and (nanoseconds := _nanosecond_columns(first)):
+            return _read_nanoseconds(spark, reader, paths, nanoseconds)
+        return reader.parquet(*paths)
     except (AnalysisException, PySparkException) as error:
         kind = "table" if config.table is not None else f"{config.format} files"
         raise EventsError(
@@ -61,12 +68,19 @@ def remote_fingerprint(spark: SparkSession, config: EventsConfig) -> str | None:
     return hashlib.sha256("\n".join(sorted("\t".join(row) for row in rows)).encode()).hexdigest() if rows else None
 
 
-def _paths(config: EventsConfig, files: list[Path] | None) -> list[str]:
-    """What Spark is to read: a folder as a whole, so that its partition columns are found; else each file."""
+def _paths(config: EventsConfig) -> list[str]:
+    """What Spark is to read: a folder as a whole; else each file."""
+    files = local_files(config)
     if files is None:
         return [str(config.path)]
     whole = Path(local_name(str(config.path)))
     return [str(whole)] if whole.is_dir() else [str(path) for path in files]
+
+
+def _partitions(config: EventsConfig) -> dict[str, str]:
+    """The folder below which folders' names such as ``day=1`` are columns, also where only some files are read."""
+    whole = Path(local_name(str(config.path)))
+    return {"basePath": str(whole)} if config.path is not None and whole.is_dir() else {}
 
 
 def _nanosecond_columns(file: Path) -> dict[str, bool]:
@@ -81,11 +95,13 @@ def _nanosecond_columns(file: Path) -> dict[str, bool]:
     return {field.name: field.type.tz is not None for field in stamps}
 
 
-def _read_nanoseconds(spark: SparkSession, paths: list[str], columns: dict[str, bool]) -> DataFrame:
+def _read_nanoseconds(
+    spark: SparkSession, reader: DataFrameReader, paths: list[str], columns: dict[str, bool]
+) -> DataFrame:
     """Spark has no nanoseconds and refuses the file, unless asked to show them as integers."""
     logger.info("reading the nanosecond columns %s as microseconds", sorted(columns))
     spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-    raw = spark.read.parquet(*paths)
+    raw = reader.parquet(*paths)
     for name, is_instant in columns.items():
         column = quoted(name)
         micros = F.timestamp_micros(F.expr(f"({column} - pmod({column}, 1000L)) div 1000L"))

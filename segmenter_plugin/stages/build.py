@@ -1,4 +1,4 @@
-"""Stage `build`: clean events once, then behaviour and labels as of each cutoff.
+"""Stage `build`: the owner's events into the event log, then behaviour and labels as of each cutoff.
 
 Spark starts only where something is to be made: when every output is current, the manifests answer.
 """
@@ -10,23 +10,15 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-
 from segmenter_plugin.config import Config
-from segmenter_plugin.data.partition import (
-    data_files,
-    fingerprint,
-    is_current,
-    new_partition,
-    require_manifest,
-)
+from segmenter_plugin.data.partition import require_manifest
 from segmenter_plugin.errors import CutoffError
-from segmenter_plugin.spark.output import LazySession, row_count
-from segmenter_plugin.stages.clean import current_events
+from segmenter_plugin.spark.output import LazySession
+from segmenter_plugin.stages.build_report import report_of
+from segmenter_plugin.stages.clean import CleanEvents, all_events, new_events
+from segmenter_plugin.stages.derive import Previous, derive
 from segmenter_plugin.stages.layout import Layout
 
 if TYPE_CHECKING:
@@ -35,31 +27,45 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def build(config: Config, cutoffs: Sequence[str | datetime], *, spark: SparkSession | None = None) -> dict[str, Any]:
-    """Make clean events, and behaviour and labels of each cutoff, where they are not current.
+def build(
+    config: Config,
+    cutoffs: Sequence[str | datetime],
+    *,
+    previous: str | datetime | None = None,
+    spark: SparkSession | None = None,
+) -> dict[str, Any]:
+    """Bring the event log up to date, and make behaviour and labels of each cutoff where they are not current.
+
+    Without `previous` the log is made from all of the owner's events, if these or `[events]` changed. With it, only
+    files that the log has not consumed are cleaned and added; what comes out equals a build from all events.
 
     Args:
         config: The configuration.
         cutoffs: Times that rows shall be true as of; a naive one is meant in the events' zone.
+        previous: An earlier cutoff that has been built; new events before it are reported as late.
         spark: Session to use; else one is opened when it is needed, and stopped at the end.
 
     Returns:
-        What was made: event counts, users and label base rates by cutoff, "built" or "skipped" for each output.
+        What was made: event counts, users and label base rates by cutoff, "built" or "skipped" for each output; and
+        ``tables`` of it.
 
     Raises:
-        EventsError: The events cannot be read or nothing usable is left of them.
-        CutoffError: No cutoff, or one that the events do not cover.
+        EventsError: The events cannot be read, nothing usable is left of them, `[contract]` says to stop, or with
+            `previous`: what was consumed changed or is gone.
+        CutoffError: No cutoff, one that the events do not cover, or one that is not after `previous`.
+        MissingStageError: `previous` has not been built.
     """
     started = time.perf_counter()
     times = _cutoff_times(config, cutoffs)
+    before = None if previous is None else _previous(config, config.time(previous), times)
     with ExitStack() as stack:
         sessions = LazySession(spark, stack)
-        events = current_events(config, sessions)
+        events = all_events(config, sessions) if before is None else new_events(config, sessions)
         for cutoff in times:
             _check_cutoff(cutoff, events, config)
-        built = _build_cutoffs(times, events, config, sessions)
-    result = {"stage": "build", "events": events["summary"], "cutoffs": built}
-    return result | {"seconds": round(time.perf_counter() - started, 1)}
+        derived = derive(times, events, config, sessions, before)
+    seconds = round(time.perf_counter() - started, 1)
+    return report_of(times, events, derived, config, seconds)
 
 
 def _cutoff_times(config: Config, cutoffs: Sequence[str | datetime]) -> list[datetime]:
@@ -74,129 +80,28 @@ def _cutoff_times(config: Config, cutoffs: Sequence[str | datetime]) -> list[dat
     return times
 
 
-def _check_cutoff(cutoff: datetime, events: dict[str, Any], config: Config) -> None:
-    first, last = datetime.fromisoformat(events["first"]), datetime.fromisoformat(events["last"])
+def _previous(config: Config, previous: datetime, times: Sequence[datetime]) -> Previous:
+    if previous >= times[0]:
+        raise CutoffError(
+            f"--from {previous.isoformat()} is not before the cutoff {times[0].isoformat()}.",
+            hint="name the cutoff that was built before, or leave --from out.",
+        )
+    command = f"segmenter build --cutoff {previous.isoformat()}"
+    manifest = require_manifest(Layout.of(config).behaviour(previous), command)
+    return Previous(previous, frozenset(manifest.get("lots", ())))
+
+
+def _check_cutoff(cutoff: datetime, events: CleanEvents, config: Config) -> None:
     days = config.windows.observation_days
-    if cutoff <= first or cutoff - timedelta(days=days) > last:
+    if cutoff <= events.begins or cutoff - timedelta(days=days) > events.ends:
         raise CutoffError(
             f"at the cutoff {cutoff.isoformat()} nobody has an event in the {days} days before it: the events run "
-            f"from {first.isoformat()} to {last.isoformat()}.",
+            f"from {events.begins.isoformat()} to {events.ends.isoformat()}.",
             hint="choose a cutoff after the first event and not long after the last one.",
         )
-    if cutoff > events["complete_through"]:
+    if cutoff > events.complete_through:
         logger.warning(
             "the cutoff %s lies after %s, to which the events are complete: features will miss what happened between",
             cutoff.isoformat(),
-            events["complete_through"].isoformat(),
+            events.complete_through.isoformat(),
         )
-
-
-def _build_cutoffs(
-    times: list[datetime], events: dict[str, Any], config: Config, sessions: LazySession
-) -> dict[str, dict[str, Any]]:
-    layout = Layout.of(config)
-    made_from = {cutoff: _fingerprints(cutoff, events, config) for cutoff in times}
-    stale = {
-        cutoff: [
-            name for name in ("behaviour", "labels") if not is_current(_folder(layout, name, cutoff), prints[name])
-        ]
-        for cutoff, prints in made_from.items()
-    }
-    wanted = {cutoff: {name: made_from[cutoff][name] for name in names} for cutoff, names in stale.items() if names}
-    if wanted:
-        _build_wanted(wanted, events, config, sessions.get())
-    return {cutoff.isoformat(): _summary(cutoff, stale[cutoff], layout) for cutoff in times}
-
-
-def _fingerprints(cutoff: datetime, events: dict[str, Any], config: Config) -> dict[str, str]:
-    inputs = {"events": events["fingerprint"], "cutoff": cutoff.isoformat()}
-    windows = config.windows.model_dump()
-    behaviour = {"windows": windows, "sequences": config.sequences.model_dump()}
-    # Which users have a row depends on the observation window; how many top values are predicted is the model's affair.
-    tasks = [task.model_dump(exclude={"top_count"}) for task in config.tasks]
-    labels = {"tasks": tasks, "observation_days": windows["observation_days"]}
-    labelled = inputs | {"complete_through": events["complete_through"].isoformat()}
-    return {
-        "behaviour": fingerprint("behaviour", inputs, behaviour),
-        "labels": fingerprint("labels", labelled, labels),
-    }
-
-
-def _folder(layout: Layout, name: str, cutoff: datetime) -> Path:
-    return layout.behaviour(cutoff) if name == "behaviour" else layout.labels(cutoff)
-
-
-def _build_wanted(
-    wanted: dict[datetime, dict[str, str]], events: dict[str, Any], config: Config, spark: SparkSession
-) -> None:
-    """Build all outputs in one pass over the clean events; each appears whole, or none does."""
-    from segmenter_plugin.spark.blocks import BlockTask, build_blocks
-
-    layout, started = Layout.of(config), time.perf_counter()
-    logger.info("building %s", ", ".join(f"{cutoff:%Y-%m-%d}" for cutoff in wanted))
-    with ExitStack() as outputs:
-        manifests = {cutoff: _manifests(cutoff, names, events) for cutoff, names in wanted.items()}
-        folders = {
-            cutoff: {
-                name: outputs.enter_context(new_partition(_folder(layout, name, cutoff), layout.root, manifest))
-                for name, manifest in manifests[cutoff].items()
-            }
-            for cutoff in wanted
-        }
-        since = min(wanted) - timedelta(days=config.windows.observation_days)
-        until = max(config.labels_end(cutoff) for cutoff in wanted)
-        task = BlockTask(config, since, until, events["complete_through"], folders)
-        count = build_blocks(spark, data_files(layout.clean_events), task)
-        for cutoff, staged in folders.items():
-            for name, folder in staged.items():
-                _complete(manifests[cutoff][name], folder, cutoff, config)
-    seconds = time.perf_counter() - started
-    logger.info("built %d cutoffs from %d events in %.1f s", len(wanted), count, seconds)
-
-
-def _manifests(cutoff: datetime, made_from: dict[str, str], events: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    complete = events["complete_through"]
-    times = {"cutoff": cutoff.isoformat(), "complete_through": complete.isoformat(), "is_complete": cutoff <= complete}
-    return {name: {"stage": name, "fingerprint": fingerprinted} | times for name, fingerprinted in made_from.items()}
-
-
-def _complete(manifest: dict[str, Any], folder: Path, cutoff: datetime, config: Config) -> None:
-    """Add to a manifest what only the written rows tell."""
-    manifest["users"] = row_count(folder)
-    if not manifest["users"]:
-        raise CutoffError(
-            f"at the cutoff {cutoff.isoformat()} nobody has an event in the "
-            f"{config.windows.observation_days} days before it.",
-            hint="choose another cutoff, or a longer [windows] observation_days.",
-        )
-    if manifest["stage"] == "labels":
-        manifest["base_rates"] = _base_rates(folder, config)
-
-
-def _base_rates(folder: Path, config: Config) -> dict[str, Any]:
-    """Share of users (of each class) by label column; for money the share above 0 and the mean; None where censored."""
-    rates: dict[str, Any] = {}
-    labels = ds.dataset(data_files(folder))
-    for task in config.tasks:
-        column = labels.to_table(columns=[task.label_column]).column(0)
-        if column.null_count == len(column):
-            rates[task.label_column] = None
-        elif task.kind == "binary":
-            rates[task.label_column] = pc.mean(column).as_py()
-        elif task.kind == "value":
-            share = pc.mean(pc.greater(column, 0)).as_py()
-            rates[task.label_column] = {"above_zero": share, "mean": pc.mean(column).as_py()}
-        elif task.kind == "multiclass":
-            found = {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
-            rates[task.label_column] = {name: found.get(name, 0) / len(column) for name in task.classes}
-        else:
-            rates[task.label_column] = {"any": pc.mean(pc.greater(pc.list_value_length(column), 0)).as_py()}
-    return rates
-
-
-def _summary(cutoff: datetime, stale: list[str], layout: Layout) -> dict[str, Any]:
-    behaviour = require_manifest(layout.behaviour(cutoff), "segmenter build")
-    labels = require_manifest(layout.labels(cutoff), "segmenter build")
-    summary = {name: "built" if name in stale else "skipped" for name in ("behaviour", "labels")}
-    kept = {"users": behaviour["users"], "base_rates": labels["base_rates"], "is_complete": labels["is_complete"]}
-    return summary | kept

@@ -1,129 +1,190 @@
-"""First half of the stage `build`: the owner's events, typed and deduplicated, with what was refused beside them."""
+"""First half of the stage `build`: the owner's events into the event log, all of them or those that are new."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import uuid
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
-from segmenter_plugin.data.partition import file_fingerprints, fingerprint, is_current, new_partition, require_manifest
-from segmenter_plugin.errors import EventsError
-from segmenter_plugin.spark.output import LazySession, file_count, row_count, write_frame
+from segmenter_plugin.data.event_log import EVENTS, QUARANTINE, EventLog, Segment, content_fingerprint, next_number
+from segmenter_plugin.data.partition import data_files
+from segmenter_plugin.data.staging import staged
+from segmenter_plugin.errors import EventsError, MissingStageError
+from segmenter_plugin.schemas import user_type_of
+from segmenter_plugin.spark.output import LazySession
+from segmenter_plugin.stages.contract import check_columns, check_rows
 from segmenter_plugin.stages.layout import Layout
+from segmenter_plugin.stages.lots import REBUILD, Lot
 
 if TYPE_CHECKING:
-    from segmenter_plugin.spark.events import CleanEvents
-    from segmenter_plugin.spark.session import DataFrame, SparkSession
+    from segmenter_plugin.spark.clean import CleanReport
+    from segmenter_plugin.spark.session import DataFrame
 
 logger = logging.getLogger(__name__)
 
 _MICROSECOND = timedelta(microseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-_HINTS = {
-    "event_timestamp_naive": 'say which zone the times are meant in, for example [events] timezone = "Europe/Berlin".',
-    "event_timestamp_unparseable": "write times as ISO 8601, or as epoch numbers with [events] timestamp_unit.",
-    "event_timestamp_absurd": "check [events] timestamp_unit, earliest_timestamp and latest_timestamp.",
-    "event_type_unknown": "name the owner's event types in [events.types].",
-}
 
 
-def current_events(config: Config, sessions: LazySession) -> dict[str, Any]:
-    """Manifest of the clean events, made now where they are absent or stale, with `summary` for the result."""
-    layout = Layout.of(config)
-    made_from = fingerprint(
-        "events", _source_state(config, sessions), config.events.model_dump(exclude={"complete_through"})
-    )
-    is_there = is_current(layout.clean_events, made_from) and is_current(layout.quarantine, made_from)
-    if not is_there:
-        _clean(config, sessions.get(), made_from)
-    manifest = require_manifest(layout.clean_events, "segmenter build")
-    last = datetime.fromisoformat(manifest["last"])
-    complete = config.time(config.events.complete_through) if config.events.complete_through else last + _MICROSECOND
-    names = ("rows", "kept", "duplicates", "quarantined", "first", "last")
-    summary = {name: manifest[name] for name in names}
-    summary |= {"complete_through": complete.isoformat(), "status": "skipped" if is_there else "built"}
-    return manifest | {"complete_through": complete, "summary": summary}
+@dataclass(frozen=True)
+class CleanEvents:
+    """The log as a build finds it.
+
+    Attributes:
+        log: The clean events.
+        status: ``built`` anew, ``extended`` by a lot, or ``skipped``, as all had been consumed.
+        lot: What became of the rows that were cleaned now, if any were.
+        complete_through: Events are complete before this time.
+        begins: Time of the first event.
+        ends: Time of the last event.
+    """
+
+    log: EventLog
+    status: str
+    lot: CleanReport | None
+    complete_through: datetime
+    begins: datetime
+    ends: datetime
+
+    @classmethod
+    def of(cls, log: EventLog, config: Config, status: str, lot: CleanReport | None) -> CleanEvents:
+        """With the times that the log and the configuration tell."""
+        begins, ends = log.begins, log.ends
+        if begins is None or ends is None:
+            raise EventsError(f"the event log under {str(log.root)!r} holds no event.", hint=REBUILD)
+        declared = config.events.complete_through
+        complete = ends + _MICROSECOND if declared is None else config.time(declared)
+        return cls(log, status, lot, complete, begins, ends)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts of the whole log, for the stage's result."""
+        times = {"first": self.begins, "last": self.ends, "complete_through": self.complete_through}
+        texts = {name: time.isoformat() for name, time in times.items()}
+        return self.log.counts | texts | {"segments": len(self.log.segments), "status": self.status}
 
 
-def _source_state(config: Config, sessions: LazySession) -> dict[str, str]:
-    from segmenter_plugin.spark.files import local_files
+def all_events(config: Config, sessions: LazySession) -> CleanEvents:
+    """The log of all of the owner's events, made now where it is absent or stale.
 
-    files = local_files(config.events)
-    if files is not None:
-        return file_fingerprints(files)
-    from segmenter_plugin.spark.source import remote_fingerprint
+    Raises:
+        EventsError: The events cannot be read, nothing usable is left of them, or `[contract]` says to stop.
+    """
+    log, lot, settings = EventLog.read(config.root_path), Lot.whole(config, sessions), _settings(config)
+    if log is not None and log.fingerprint == content_fingerprint(lot.states, settings):
+        return CleanEvents.of(log, config, "skipped", None)
+    from segmenter_plugin.spark.clean import bucket_count
 
-    state = remote_fingerprint(sessions.get(), config.events)
-    if state is None:
-        logger.warning("%s does not tell whether it changed: it is cleaned each time", config.events.table)
-    return {str(config.events.table or config.events.path): state or uuid.uuid4().hex}
+    begun = EventLog(config.root_path, settings, bucket_count(lot.size), "", ())
+    made, report = _with_lot(begun, lot, config, sessions, before=log)
+    return CleanEvents.of(made, config, "built", report)
 
 
-def _clean(config: Config, spark: SparkSession, made_from: str) -> None:
-    from segmenter_plugin.spark.events import clean_events
-    from segmenter_plugin.spark.files import local_files
+def new_events(config: Config, sessions: LazySession) -> CleanEvents:
+    """The log as it is, with what the owner's events have beyond it.
+
+    Raises:
+        MissingStageError: There is no log.
+        EventsError: It was made with other settings, a file that it has consumed changed or is gone, the new events
+            cannot be read, or `[contract]` says to stop.
+    """
+    log = EventLog.read(config.root_path)
+    if log is None:
+        where = Layout.of(config).clean_events
+        raise MissingStageError(f"{str(where)!r} holds no event log to extend.", hint=REBUILD)
+    if log.fingerprint != content_fingerprint(log.sources, _settings(config)):
+        raise EventsError("[events] has changed since the event log was begun.", hint=REBUILD)
+    lot = Lot.whole(config, sessions).beyond(log.sources, config)
+    if not lot.states:
+        return CleanEvents.of(log, config, "skipped", None)
+    made, report = _with_lot(log, lot, config, sessions, before=log)
+    return CleanEvents.of(made, config, "extended", report)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return config.events.model_dump(mode="json", exclude={"complete_through"})
+
+
+def _with_lot(
+    log: EventLog, lot: Lot, config: Config, sessions: LazySession, *, before: EventLog | None
+) -> tuple[EventLog, CleanReport]:
+    """Clean a lot and make the log with it the one that is there, instead of the one before."""
+    from segmenter_plugin.spark.clean import clean_to_segment
+
+    columns = lot.columns(config, sessions)
+    check_columns(config, before.columns if before else {}, columns)
+    with staged(config.root_path / EVENTS, config.root_path) as staging:
+        logger.info("cleaning %d files of %s", len(lot.states), config.events.table or config.events.path)
+        folders = {name: staging.folder / name for name in (EVENTS, QUARANTINE)}
+        for folder in folders.values():
+            folder.mkdir()
+        source = _source(lot, config, sessions)
+        report = clean_to_segment(
+            sessions.get(), source, config, buckets=log.buckets, events=folders[EVENTS], quarantine=folders[QUARANTINE]
+        )
+        check_rows(config, report, is_first=not log.segments)
+        user_type = _user_type(folders[EVENTS], log)
+        segment = _segment(report, next_number(config.root_path), lot.states, columns)
+        log = dataclasses.replace(log, user_type=user_type).with_segment(segment)
+        log.commit(staging.folder, before)
+    _tell(report)
+    return log, report
+
+
+def _source(lot: Lot, config: Config, sessions: LazySession) -> list[Path] | DataFrame:
+    if lot.files is not None:
+        return list(lot.files)
+    from segmenter_plugin.spark.listing import rows_of_files
     from segmenter_plugin.spark.source import read_events
 
-    layout, files = Layout.of(config), local_files(config.events)
-    partitions = file_count(None if files is None else sum(path.stat().st_size for path in files))
-    logger.info("cleaning the events of %s", config.events.table or config.events.path)
-    clean = clean_events(read_events(spark, config.events), config, partitions)
-    counts = _counted(clean, config)
-    manifest: dict[str, Any] = {"stage": "events", "fingerprint": made_from} | counts
-    refused = {"stage": "quarantine", "fingerprint": made_from, "quarantined": counts["quarantined"]}
-    with new_partition(layout.quarantine, layout.root, refused) as staging:
-        _write_quarantine(clean.quarantine, staging, sum(counts["quarantined"].values()))
-    with new_partition(layout.clean_events, layout.root, manifest) as staging:
-        write_frame(clean.events.sortWithinPartitions(*clean.events.columns), staging)
-        manifest["kept"] = row_count(staging)
-        manifest["duplicates"] = counts["valid"] - manifest["kept"]
-    log = "%d rows: %d kept, %d duplicates, quarantined %s"
-    logger.info(log, manifest["rows"], manifest["kept"], manifest["duplicates"], manifest["quarantined"] or "none")
-    for name, count in manifest["unreadable"].items():
+    if lot.is_listed:
+        return rows_of_files(sessions.get(), config.events, lot.states)
+    return read_events(sessions.get(), config.events)
+
+
+def _user_type(folder: Path, log: EventLog) -> str:
+    """Type of the users in a new segment's files, which must be that of the log."""
+    files = data_files(folder)
+    found = str(user_type_of(pq.read_schema(files[0]))) if files else log.user_type
+    if log.segments and found != log.user_type:
+        raise EventsError(
+            f"users of the new events are {found}, those of the event log {log.user_type}.",
+            hint=f"write them alike, or {REBUILD}",
+        )
+    return found
+
+
+def _segment(report: CleanReport, number: int, sources: dict[str, str], columns: dict[str, str]) -> Segment:
+    return Segment(
+        number=number,
+        lots=(number,),
+        rows=report.rows,
+        kept=report.kept,
+        duplicates=report.duplicates,
+        capped=report.capped,
+        quarantined=report.quarantined,
+        first=None if report.first is None else report.first.isoformat(),
+        last=None if report.last is None else report.last.isoformat(),
+        sources=sources,
+        columns=columns,
+    )
+
+
+def _tell(report: CleanReport) -> None:
+    log = "%d rows: %d kept, %d duplicates, %d capped, quarantined %s"
+    refused = report.quarantined or "none"
+    logger.info(log, report.rows, report.kept, report.duplicates, report.capped, refused)
+    for name, count in report.unreadable.items():
         logger.warning("%d values of the numeric column %r are no numbers and became null", count, name)
+    for bot in bots_of(report):
+        logger.warning("user %r had %d events on %s and counts as a bot", bot["user_id"], bot["events"], bot["day"])
 
 
-def _counted(clean: CleanEvents, config: Config) -> dict[str, Any]:
-    """Counts, from one pass over the owner's rows; raises where nothing is usable, before anything is written."""
-    from segmenter_plugin.spark.events import REASONS, UNREADABLE, count_events
-
-    found = count_events(clean, str(config.events.table or config.events.path))
-    quarantined = {reason: found[reason] for reason in REASONS if found[reason]}
-    valid = found["rows"] - sum(quarantined.values())
-    if not valid or "event_timestamp_naive" in quarantined:
-        raise _nothing_usable(clean, found["rows"], valid, quarantined, config)
-    ends = {name: (_EPOCH + timedelta(microseconds=found[name])).isoformat() for name in ("first", "last")}
-    unreadable = {name.removeprefix(UNREADABLE): count for name, count in found.items() if name.startswith(UNREADABLE)}
-    unreadable = {name: count for name, count in unreadable.items() if count}
-    return {"rows": found["rows"], "valid": valid, "quarantined": quarantined, "unreadable": unreadable} | ends
-
-
-def _nothing_usable(
-    clean: CleanEvents, rows: int, valid: int, quarantined: dict[str, int], config: Config
-) -> EventsError:
-    where = config.events.table or config.events.path
-    if not rows:
-        return EventsError(f"the events of {where!r} are empty.", hint="check [events] path, table and format.")
-    naive = "event_timestamp_naive"
-    worst = naive if naive in quarantined else max(quarantined, key=lambda reason: quarantined[reason])
-    example = clean.quarantine.where(clean.quarantine[Columns.quarantine_reason] == worst).first()
-    row = "" if example is None else f" One that is refused for {worst}: {example[Columns.raw_row]}"
-    message = f"of {rows} rows of {where!r}, {valid} are usable; refused are {quarantined}."
-    return EventsError(message + row, hint=_HINTS.get(worst, "check what [events] and [events.columns] say of them."))
-
-
-def _write_quarantine(quarantine: DataFrame, staging: Path, count: int) -> None:
-    if count:
-        write_frame(quarantine, staging)
-        return
-    # The usual case; reading the events a second time to find nothing is not wanted.
-    schema = pa.schema([(Columns.quarantine_reason, pa.string()), (Columns.raw_row, pa.string())])
-    pq.write_table(schema.empty_table(), staging / "part-00000.parquet")
+def bots_of(report: CleanReport) -> list[dict[str, Any]]:
+    """The largest user-days that were capped, with the day as a date."""
+    epoch = date(1970, 1, 1)
+    return [bot | {"day": (epoch + timedelta(days=bot["day"])).isoformat()} for bot in report.bots]

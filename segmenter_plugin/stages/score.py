@@ -1,29 +1,32 @@
-"""Stage `score`: embeddings and head outputs of every user of a cutoff."""
+"""Stage `score`: embeddings and head outputs of the users of a cutoff, all of them or those whose scores are stale."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segmenter_plugin import schemas
 from segmenter_plugin.clock import cutoff_key
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.partition import (
+    BATCH_ROWS,
     data_files,
-    fingerprint,
     is_current,
     new_partition,
-    read_batches,
     read_manifest,
     require_manifest,
 )
-from segmenter_plugin.errors import ArtifactError, MissingStageError
+from segmenter_plugin.errors import ArtifactError, MissingStageError, SchemaError
 from segmenter_plugin.stages.layout import Layout
+from segmenter_plugin.stages.rescore import RESCORED, Picked, Since, score_fingerprint
 
 if TYPE_CHECKING:
     from segmenter_plugin.model.artifact import UserEncoder
@@ -31,18 +34,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def score(config: Config, cutoffs: Sequence[datetime], *, artifact: Path | None = None) -> dict[str, Any]:
-    """Score cutoffs, each streamed into a partition of its own.
+def score(
+    config: Config, cutoffs: Sequence[datetime], *, artifact: Path | None = None, since: Since | None = None
+) -> dict[str, Any]:
+    """Score cutoffs, each streamed into a partition of its own, a file for each of behaviour.
 
     Args:
         config: Reads `[[tasks]]` and `[store] root`.
         cutoffs: Of built behaviour tables.
         artifact: A fine-tuned artifact, instead of the store's.
+        since: Score those users only whose scores as of an earlier cutoff no longer stand; where all users of a cutoff
+            are scored already, they are left as they are.
 
     Returns:
-        stage, artifact, model_version, and by cutoff key: path, rows, skipped.
+        stage, artifact, model_version, and by cutoff key: path, rows, skipped; with `since` the counts of `Picked`.
 
     Raises:
+        CutoffError: `since` is not before a cutoff.
+        ConfigError: `since` lets rows grow older than they are served.
         MissingStageError: A cutoff has not been built, or the encoder not fine-tuned.
         ArtifactError: The artifact is damaged, or predicts other tasks than the configuration names.
         SchemaError: The behaviour was built with other columns than the model read.
@@ -52,7 +61,7 @@ def score(config: Config, cutoffs: Sequence[datetime], *, artifact: Path | None 
     models = _Models(config, place, from_store=artifact is None)
     results: dict[str, Any] = {}
     for cutoff in cutoffs:
-        results[cutoff_key(cutoff)] = _score_one(config, cutoff, layout, models)
+        results[cutoff_key(cutoff)] = _score_one(config, cutoff, layout, models, since)
     return {"stage": "score", "artifact": str(place), "model_version": models.version, "cutoffs": results}
 
 
@@ -84,16 +93,20 @@ class _Models:
         return self._model
 
 
-def _score_one(config: Config, cutoff: datetime, layout: Layout, models: _Models) -> dict[str, Any]:
+def _score_one(
+    config: Config, cutoff: datetime, layout: Layout, models: _Models, since: Since | None
+) -> dict[str, Any]:
     command = f"segmenter build --cutoff {cutoff:%Y-%m-%dT%H:%M:%S+00:00}"
-    behaviour = layout.behaviour(cutoff)
-    inputs = {"behaviour": require_manifest(behaviour, command)["fingerprint"], "model_version": models.version}
-    tasks = [task.model_dump(mode="json") for task in config.tasks]
-    made_from = fingerprint("score", inputs, {"tasks": tasks})
-    place = layout.scores(cutoff)
+    behaviour, place = layout.behaviour(cutoff), layout.scores(cutoff)
+    built = require_manifest(behaviour, command)["fingerprint"]
+    made_from = score_fingerprint(config, built, models.version)
+    picked: Picked | None = None
+    if since is not None and not is_current(place, made_from):
+        picked = Picked.of(config, cutoff, since, models.version)
+        made_from = score_fingerprint(config, built, models.version, picked.made_from)
     if is_current(place, made_from):
         logger.info("score %s: up to date, skipped", cutoff_key(cutoff))
-        return {"path": str(place), "rows": (read_manifest(place) or {}).get("rows"), "skipped": True}
+        return _entry(place, read_manifest(place) or {}, skipped=True)
     model = models.model
     if cutoff < model.trained_through:
         logger.warning(
@@ -104,24 +117,62 @@ def _score_one(config: Config, cutoff: datetime, layout: Layout, models: _Models
         )
     manifest: dict[str, Any] = {"stage": "score", "fingerprint": made_from, "model_version": models.version}
     with new_partition(place, config.root_path, manifest) as staging:
-        manifest["rows"] = _write(model, config, behaviour, staging / "part-0.parquet")
+        manifest["rows"] = _write(model, config, behaviour, staging, picked)
+        manifest |= {} if picked is None else {RESCORED: picked.as_dict()}
     logger.info("score %s: %s users", cutoff_key(cutoff), manifest["rows"])
-    return {"path": str(place), "rows": manifest["rows"], "skipped": False}
+    return _entry(place, manifest, skipped=False)
 
 
-def _write(model: UserEncoder, config: Config, behaviour: Path, path: Path) -> int:
-    """Stream scores to one file; how many rows there were."""
-    from segmenter_plugin.model.scoring import score_batches
+def _entry(place: Path, manifest: dict[str, Any], *, skipped: bool) -> dict[str, Any]:
+    entry = {"path": str(place), "rows": manifest.get("rows"), "skipped": skipped}
+    return entry | ({RESCORED: manifest[RESCORED]} if RESCORED in manifest else {})
 
+
+def _write(model: UserEncoder, config: Config, behaviour: Path, staging: Path, picked: Picked | None) -> int:
+    """Stream scores to a file for each of behaviour; how many rows there were."""
     files = data_files(behaviour)
     if not files:
         raise MissingStageError(
             f"{str(behaviour)!r} holds no users.", hint="check the cutoff against the events' times."
         )
-    schema = schemas.scores_schema(config, schemas.user_type_of(pq.read_schema(files[0])))
     rows = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in score_batches(model, read_batches(behaviour, model.features.columns)):
+    for path in files:
+        chosen = None if picked is None else np.flatnonzero(picked.rows(path))
+        rows += _write_file(model, config, path, staging / path.name, chosen)
+    # Readers tell a partition's provenance by its rows, so there is one where nobody needed scores.
+    return rows or _write_file(model, config, files[0], staging / files[0].name, np.zeros(1, dtype=np.int64))
+
+
+def _write_file(
+    model: UserEncoder, config: Config, behaviour: Path, target: Path, chosen: npt.NDArray[np.int64] | None
+) -> int:
+    """Score a file's rows, or those at `chosen` places only; no rows, no file."""
+    from segmenter_plugin.model.scoring import score_batches
+
+    if chosen is not None and not len(chosen):
+        return 0
+    rows = 0
+    schema = schemas.scores_schema(config, schemas.user_type_of(pq.read_schema(behaviour)))
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for batch in score_batches(model, _batches(behaviour, model.features.columns, chosen)):
             writer.write_batch(batch)
             rows += batch.num_rows
     return rows
+
+
+def _batches(path: Path, columns: Sequence[str], chosen: npt.NDArray[np.int64] | None) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        missing = sorted(set(columns) - set(file.schema_arrow.names))
+        if missing:
+            raise SchemaError(
+                f"{str(path)!r} lacks the columns {missing}; it has {file.schema_arrow.names}.",
+                hint="it was built with another configuration; run the stage that makes it again.",
+            )
+        start = 0
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
+            if chosen is None:
+                yield batch
+            else:
+                inside = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, start + batch.num_rows)]
+                yield batch.take(pa.array(inside - start))
+            start += batch.num_rows

@@ -23,8 +23,10 @@ from segmenter_plugin.data.partition import (
     read_manifest,
     require_manifest,
 )
+from segmenter_plugin.errors import MissingStageError
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.provenance import Provenance, read_provenance
+from segmenter_plugin.stages.rescore import RESCORED
 
 if TYPE_CHECKING:
     from segmenter_plugin.segments.model import SegmentModel
@@ -129,6 +131,12 @@ def _require_model(config: Config, inputs: _Inputs) -> dict[str, Any]:
     manifest = read_manifest(inputs.model_folder)
     if manifest is not None and manifest["fingerprint"] == made_from:
         return manifest
+    if RESCORED in (read_manifest(inputs.layout.scores(inputs.cutoff)) or {}):
+        raise MissingStageError(
+            f"segments would be fitted on the scores of {inputs.cutoff.isoformat()}, which hold only the users who "
+            "changed; all are needed once for each model.",
+            hint="run `segmenter segment` first for the cutoff that --changed-since goes on from.",
+        )
     from segmenter_plugin.segments.fit import fit_segments
     from segmenter_plugin.segments.naming import name_segments
 

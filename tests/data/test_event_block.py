@@ -1,6 +1,7 @@
 import block_world
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,16 +68,115 @@ def test_duplicates_are_dropped_as_plain_python_does(seed, few):
     assert block.owners.tolist() == np.repeat(np.arange(len(block.users)), np.diff(block.offsets)).tolist()
     assert len(block) == len(block.numbers["weight"]) == len(block.words["item_id"].codes) == len(kept)
     assert block.without_duplicates() is block
+    assert as_rows(block.to_table(config)) == kept
 
 
-def test_further_columns_tell_rows_apart():
+def test_a_row_that_equals_another_in_all_our_columns_is_a_duplicate():
     config = block_world.dense_config()
     row = block_world.dense_events(config, seed=1, rows=1).drop_columns("event_id")
     row = row.append_column("event_id", pa.nulls(1, pa.string())).select(event_columns(config))
-    twice = pa.concat_tables([row, row])
+    twice = pa.concat_tables([row, row]).append_column("their_price", pa.array([1.0, -1.0]))
     assert len(EventBlock.of(twice, config).without_duplicates()) == 1
-    told_apart = twice.append_column("their_price", pa.array([1.0, -1.0]))
-    assert len(EventBlock.of(told_apart, config).without_duplicates()) == 2
+
+
+def in_dictionaries(table, pieces, seed):
+    """The table with its text in dictionaries, another one in each piece, with entries that no row uses."""
+    random, chunks = np.random.default_rng(seed), []
+    for piece in np.array_split(np.arange(len(table)), pieces):
+        columns = {}
+        for name in table.column_names:
+            column = table[name].take(pa.array(piece)).combine_chunks()
+            if pa.types.is_string(column.type):
+                others = pa.concat_arrays([pa.array(["never"]), column, pa.array([None, "zz"])]).unique().drop_null()
+                entries = others.take(pa.array(random.permutation(len(others))))
+                column = pa.DictionaryArray.from_arrays(pc.index_in(column, entries), entries)
+            columns[name] = column
+        chunks.append(pa.table(columns))
+    return pa.concat_tables(chunks)
+
+
+def same(block, other):
+    """Whether two blocks hold the same rows in the same order."""
+    config = block_world.dense_config()
+    tables = [some.to_table(config) for some in (block, other)]
+    return block.users.equals(other.users) and as_rows(tables[0]) == as_rows(tables[1])
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), rows=st.sampled_from([0, 1, 40, 400]), pieces=st.integers(1, 4))
+def test_dictionaries_change_nothing(seed, rows, pieces):
+    config = block_world.dense_config()
+    events = block_world.dense_events(config, seed, users=20, rows=rows)
+    plain, coded = EventBlock.of(events, config), EventBlock.of(in_dictionaries(events, pieces, seed), config)
+    assert same(plain, coded)
+    assert coded.rows.tolist() == plain.rows.tolist()
+    assert same(plain.without_duplicates(), coded.without_duplicates())
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), rows=st.sampled_from([0, 1, 30, 600]), whole=st.booleans())
+def test_a_block_survives_as_a_table(seed, rows, whole):
+    config = block_world.dense_config()
+    events = block_world.dense_events(config, seed, users=20, rows=rows, whole=whole)
+    block = EventBlock.of(events, config)
+    table = block.to_table(config)
+    assert table.column_names == event_columns(config)
+    assert as_rows(table) == as_rows(events.take(pa.array(block.rows)))
+    again = EventBlock.of(table, config)
+    assert again.rows.tolist() == list(range(len(events)))
+    assert same(block, again)
+
+
+def test_text_of_few_values_is_written_as_a_dictionary():
+    config = block_world.dense_config()
+    table = EventBlock.of(block_world.dense_events(config, seed=3), config).to_table(config)
+    assert pa.types.is_dictionary(table.schema.field("item_id").type)
+    few = EventBlock.of(block_world.dense_events(config, seed=3, rows=2), config).to_table(config)
+    assert few.schema.field("item_id").type == pa.string()
+
+
+def daily(events, most):
+    """The first rows of each user's UTC day, in order of every column, each once."""
+    numbers, kept = {}, []
+    for row in sorted(set(as_rows(events)), key=lambda row: tuple(map(key, row))):
+        day = row[0], row[1].date()
+        numbers[day] = numbers.get(day, 0) + 1
+        if numbers[day] <= most:
+            kept.append(row)
+    return kept
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), most=st.integers(1, 12), parts=st.integers(1, 3))
+def test_a_day_is_capped_at_its_first_different_rows(seed, most, parts):
+    config = block_world.dense_config()
+    events = block_world.dense_events(config, seed, users=3, rows=300)
+    events = pa.concat_tables([events, events.slice(0, 40)])
+    whole = EventBlock.of(events, config)
+    expected = daily(events, most)
+    assert as_rows(whole.distinct().capped(most).to_table(config)) == expected
+    assert as_rows(whole.capped(most).distinct().to_table(config)) == expected
+    pieces = [events.take(pa.array(np.arange(start, len(events), parts))) for start in range(parts)]
+    stored = [EventBlock.of(piece, config).capped(most).distinct().to_table(config) for piece in pieces]
+    again = EventBlock.of(pa.concat_tables([table.cast(events.schema) for table in stored]), config)
+    assert as_rows(again.capped(most).distinct().to_table(config)) == expected
+
+
+def test_no_cap_and_a_cap_that_nobody_reaches_keep_the_block():
+    config = block_world.dense_config()
+    block = EventBlock.of(block_world.dense_events(config, seed=2), config)
+    assert block.capped(None) is block.capped(10_000) is block
+    assert len(block.capped(2)) < len(block)
+
+
+def test_what_is_0_is_not_told_from_what_is_minus_0():
+    config = block_world.dense_config()
+    row = block_world.dense_events(config, seed=1, rows=1)
+    found = []
+    for weights in ([0.0, -0.0], [-0.0, 0.0]):
+        table = pa.concat_tables([row, row]).drop_columns("weight").append_column("weight", pa.array(weights))
+        found.append(np.signbit(EventBlock.of(table, config).distinct().numbers["weight"]).tolist())
+    assert found == [[False], [False]]
 
 
 def test_a_missing_column_is_named(events):

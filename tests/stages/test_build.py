@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from segmenter_plugin.config import parse_config
-from segmenter_plugin.data.partition import STAGING, data_files, read_manifest
+from segmenter_plugin.data.partition import current, data_files, read_manifest
+from segmenter_plugin.data.staging import STAGING
 from segmenter_plugin.errors import CutoffError, EventsError
 from segmenter_plugin.schemas import behaviour_schema, conform, labels_schema
 from segmenter_plugin.stages.build import build
@@ -77,6 +79,11 @@ def read(folder):
     return pa.concat_tables(pq.read_table(path) for path in data_files(folder))
 
 
+def files_of_segments(folder):
+    """Files of all segments below one of the log's folders."""
+    return sorted(folder.glob("segment-*/part-*.parquet"))
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """Events with two duplicates and three malformed rows among them, built at one cutoff twice over."""
@@ -100,10 +107,12 @@ def test_counts(built, shop):
         "rows": len(rows) + 5,
         "kept": len(rows),
         "duplicates": 2,
+        "capped": 0,
         "quarantined": {"user_id_missing": 1, "price_negative": 2},
         "first": "2024-01-01T09:00:00+00:00",
         "last": last.isoformat(),
         "complete_through": (last + timedelta(microseconds=1)).isoformat(),
+        "segments": 1,
         "status": "built",
     }
     march = built["cutoffs"][MARCH.isoformat()]
@@ -155,18 +164,41 @@ def test_tables_have_the_schemas(built, shop):
 
 def test_folders_hold_nothing_else(built, shop):
     layout = Layout.of(parse_config(config_tree(shop[0])))
-    for folder in (layout.clean_events, layout.quarantine, layout.behaviour(MARCH), layout.labels(MARCH)):
-        names = sorted(path.name for path in folder.iterdir())
-        parts = [f"part-{number:05d}.parquet" for number in range(len(names) - 1)]
-        assert names == ["manifest.json", *parts]
+    assert sorted(path.name for path in layout.clean_events.iterdir()) == ["manifest.json", "segment-00001"]
+    assert [path.name for path in layout.quarantine.iterdir()] == ["segment-00001"]
+    folders = [layout.clean_events / "segment-00001", layout.quarantine / "segment-00001"]
+    folders += [current(layout.behaviour(MARCH)), current(layout.labels(MARCH))]
+    for folder in folders:
+        names = {path.name for path in folder.iterdir()} - {"manifest.json"}
+        assert names
+        assert all(re.fullmatch(r"part-\d{5}\.parquet", name) for name in names)
     assert not list((layout.root / STAGING).iterdir())
 
 
 def test_quarantine_keeps_the_whole_row(built, shop):
     layout = Layout.of(parse_config(config_tree(shop[0])))
-    found = read(layout.quarantine).to_pylist()
+    found = [row for path in files_of_segments(layout.quarantine) for row in pq.read_table(path).to_pylist()]
     assert sorted(row["quarantine_reason"] for row in found) == ["price_negative", "price_negative", "user_id_missing"]
     assert all(set(json.loads(row["raw_row"])) == {"customer", "at", "kind", "sku", "paid"} for row in found)
+
+
+def test_the_report_says_what_became_of_the_rows(built, shop):
+    _, rows = shop
+    report = json.loads(Path(built["report"]).read_text(encoding="utf-8"))
+    assert Path(built["report"]).name == "build-cutoff=20240401T000000Z.json"
+    lot = report["lot"]
+    assert (lot["rows"], lot["kept"], lot["duplicates"]) == (len(rows) + 5, len(rows), 2)
+    (example,) = lot["examples"]["user_id_missing"]
+    assert json.loads(example)["customer"] is None
+    assert lot["users"] == USERS
+    assert report["derived"]["event_types"] == {
+        "purchase": sum(row["kind"] == "bought" for row in rows),
+        "view": sum(row["kind"] == "seen" for row in rows),
+    }
+    assert set(report["base_rates"]) == {MARCH.isoformat(), APRIL.isoformat()}
+    assert set(built["tables"]) == {"Events", "Refused rows", "Labels"}
+    shown = {row["reason"]: row["rows"] for row in built["tables"]["Refused rows"]}
+    assert shown == {"user_id_missing": 1, "price_negative": 2}
 
 
 def test_sums_are_exact(built, shop):
@@ -215,7 +247,9 @@ def test_another_root_gets_the_same_content(spark, built, shop, tmp_path):
     build(parse_config(other), [MARCH], spark=spark)
     one, two = Layout.of(parse_config(tree)), Layout.of(parse_config(other))
     for name in ("clean_events", "quarantine"):
-        assert _files(getattr(one, name)) == _files(getattr(two, name))
+        found = [files_of_segments(getattr(layout, name)) for layout in (one, two)]
+        assert [path.name for path in found[0]] == [path.name for path in found[1]]
+        assert [pq.read_table(path) for path in found[0]] == [pq.read_table(path) for path in found[1]]
     for name in ("behaviour", "labels"):
         assert _files(getattr(one, name)(MARCH)) == _files(getattr(two, name)(MARCH))
 
@@ -325,7 +359,7 @@ def test_killed_half_way_leaves_nothing_visible(spark, shop, tmp_path):
     layout = Layout.of(parse_config(tree))
     process = subprocess.Popen([sys.executable, "-c", JOB, json.dumps(tree)], start_new_session=True)
     try:
-        _wait_for(lambda: list((tmp_path / STAGING).glob("cutoff=20240401*")), process)
+        _wait_for(lambda: list((tmp_path / STAGING).glob("behaviour~cutoff=20240401*")), process)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

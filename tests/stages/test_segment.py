@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import scored_world
 
-from segmenter_plugin.data.partition import new_partition, read_manifest
+from segmenter_plugin.data.partition import current, new_partition, read_manifest
 from segmenter_plugin.errors import ConfigError, CutoffError, MissingStageError
 from segmenter_plugin.schemas import segments_schema
 from segmenter_plugin.stages import segment as stage
@@ -44,7 +44,7 @@ def add_cutoff(world, config, tables, cutoff, *, version="version-1", made_from=
 
 
 def read(config, cutoff):
-    return pq.read_table(Layout.of(config).segments(cutoff) / stage.DATA_FILE, partitioning=None)
+    return pq.read_table(current(Layout.of(config).segments(cutoff)) / stage.DATA_FILE, partitioning=None)
 
 
 def test_every_scored_user_gets_a_named_segment(built, world):
