@@ -129,7 +129,7 @@ class WindowsConfig(Section):
     """How far back a feature may look."""
 
     observation_days: PositiveInt = 365
-    activity_days: tuple[PositiveInt, ...] = (7, 28, 90)
+    activity_days: tuple[PositiveInt, ...] = (1, 7, 28, 90)
 
     @model_validator(mode="after")
     def _nested(self) -> Self:

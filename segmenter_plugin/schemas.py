@@ -44,7 +44,8 @@ def activity_fields(config: Config) -> list[pa.Field]:
     """Model-free aggregates of the observation window; counts are 0 and ages null where nothing happened.
 
     Per window of `activity_days` and the whole observation: event, order, session, active-day and per-type counts;
-    sums of money where there is a price. Over the whole observation: ages, tenure, distinct counts, prices.
+    sums of money where there is a price. Over the whole observation: ages, tenure, distinct counts, prices, and the
+    values of each further numeric column.
     """
     has_price = Columns.price in config.events.columns.mapped
     windows = sorted({*config.windows.activity_days, config.windows.observation_days})
@@ -58,14 +59,17 @@ def activity_fields(config: Config) -> list[pa.Field]:
     names = ["recency_days", "tenure_days", "gap_mean_days", "gap_std_days"]
     names += [f"{kind}_recency_days" for kind in sorted(config.events.types)]
     if has_price:
-        names += ["purchase_amount_mean", "purchase_amount_max", "order_amount_mean"]
+        names += [f"purchase_amount_{statistic}" for statistic in ("mean", "max", "min", "std")] + ["order_amount_mean"]
     ages = [pa.field(name, pa.float64()) for name in names]
     distinct = [
         Columns.item_id,
         *(name for name in (Columns.category, Columns.brand) if name in config.events.columns.mapped),
     ]
     distinct_counts = [pa.field(f"distinct_{name.removesuffix('_id')}_count", pa.int64()) for name in distinct]
-    return [*counts, *sums, *ages, *distinct_counts]
+    further = []
+    for name in config.events.columns.numeric:
+        further += [pa.field(f"{name}_known_count", pa.int64()), pa.field(f"{name}_mean", pa.float64())]
+    return [*counts, *sums, *ages, *distinct_counts, *further]
 
 
 def key_fields(user_type: pa.DataType) -> list[pa.Field]:

@@ -7,6 +7,7 @@ each column, not from how Spark gets there.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -119,7 +120,8 @@ def clean(rows: Iterable[dict[str, Any]], config: Config) -> dict[str, list[dict
         event["cents"] = None if price is None else round(round(price * 100) * (1 if units is None else units))
         event["amount"] = None if price is None else event["cents"] / 100
         event["quantity"] = None if units is None else float(units)
-        by_user.setdefault(row["customer"], {})[tuple(row[theirs] for theirs in mapped.values())] = event
+        values = tuple(event["amount" if ours == "price" else ours] for ours in mapped)
+        by_user.setdefault(row["customer"], {})[values] = event
     return {user: sorted(events.values(), key=lambda event: _order(event, config)) for user, events in by_user.items()}
 
 
@@ -167,10 +169,16 @@ def activity_row(events: list[dict[str, Any]], cutoff: datetime, config: Config)
     amounts = [event["cents"] for event in _only(everything, "purchase") if event["cents"] is not None]
     row["purchase_amount_mean"] = sum(amounts) / len(amounts) / 100 if amounts else None
     row["purchase_amount_max"] = max(amounts) / 100 if amounts else None
+    row["purchase_amount_min"] = min(amounts) / 100 if amounts else None
+    row["purchase_amount_std"] = statistics.pstdev(amounts) / 100 if amounts else None
     orders = row[f"order_count_{OBSERVATION}d"]
     row["order_amount_mean"] = sum(amounts) / 100 / orders if orders else None
     for name, key in (("item", "item_id"), ("category", "category"), ("brand", "brand")):
         row[f"distinct_{name}_count"] = len({event[key] for event in everything} - {None})
+    for name in config.events.columns.numeric:
+        known = [event[name] for event in everything if event[name] is not None]
+        row[f"{name}_known_count"] = len(known)
+        row[f"{name}_mean"] = sum(known) / len(known) if known else None
     return row
 
 
@@ -264,7 +272,7 @@ def tables_of(
     events = clean_events(raw, config, partitions).events.withColumn("partition", F.spark_partition_id()).toArrow()
     for partition in events["partition"].unique():
         block = EventBlock.of(events.filter(pc.equal(events["partition"], partition)).drop("partition"), config)
-        yield from tables_as_of(block, [CUTOFF], complete_through, config)
+        yield from tables_as_of(block.without_duplicates(), [CUTOFF], complete_through, config)
 
 
 def _by_user(table: pa.Table) -> dict[str, dict[str, Any]]:

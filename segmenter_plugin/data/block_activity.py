@@ -13,14 +13,19 @@ Days are 24 hours counted back from the cutoff, so a window of d days holds at m
 | ``recency_days``, ``<type>_recency_days`` | from the newest event (of that type) to T |
 | ``tenure_days`` | from the oldest event of the observation window to T |
 | ``gap_mean_days``, ``gap_std_days`` | between successive active days: mean, population deviation (3) |
-| ``purchase_amount_mean``, ``_max`` | over purchases that have an amount; null without one |
+| ``purchase_amount_mean``, ``_max``, ``_min``, ``_std`` | over purchases that have an amount; null without one (4) |
 | ``order_amount_mean`` | ``purchase_sum`` by ``order_count``; null without an order |
 | ``distinct_item_count``, ... | distinct values; null is none |
+| ``<name>_known_count`` | events with a value in the further numeric column ``<name>`` (browse time, a rating) |
+| ``<name>_mean`` | of these values; null without one (5) |
 
 1. Purchases of one `order_id`; where that is absent, of one `session_id`; where that is too, of one moment.
 2. By `session_id` where it is mapped (events without one belong to none); else a new session starts after a pause of
    more than `SESSION_GAP_MINUTES`.
 3. Null with fewer than two active days.
+4. The deviation is that of the population; amounts are compared with the whole minor unit below their mean, so that
+   squares stay small, and equal amounts deviate by exactly 0.
+5. Values are added in the block's order, which is total, so the same events give the same bits.
 
 Money is summed in whole minor units (cents) and gaps in whole days, so that no order of summation changes a bit;
 divisions are done in the order that Spark does them in.
@@ -37,9 +42,9 @@ import pyarrow as pa
 
 from segmenter_plugin.columns import PURCHASE, RETURN, Columns
 from segmenter_plugin.config import Config
-from segmenter_plugin.data.event_block import EventBlock, running
+from segmenter_plugin.data.event_block import EventBlock, places_of, running
 from segmenter_plugin.data.event_order import Flags, Integers
-from segmenter_plugin.data.event_sums import EventSums, OfType
+from segmenter_plugin.data.event_sums import NEVER, EventSums, OfType
 from segmenter_plugin.schemas import activity_fields
 
 DAY_MICROS = 24 * 60 * 60 * 1_000_000
@@ -85,6 +90,7 @@ def activity_columns(block: EventBlock, sums: EventSums, windows: Windows, confi
     last = {kind: running(later >= windows.cutoff) for kind, later in sums.next_seen.items()}
     columns = _counts(sums, windows, days=days, last=last, config=config)
     columns |= _money(sums, windows, config) | _ages(block, sums, windows, config) | days.gaps(windows)
+    columns |= _means(block, windows, config)
     for kind, totals in last.items():
         if kind not in ("order", "session"):
             columns[f"distinct_{kind}_count"] = pa.array(_between(totals, windows.first, windows.ends))
@@ -161,23 +167,67 @@ def _money(sums: EventSums, windows: Windows, config: Config) -> dict[str, pa.Ar
     for kind in (PURCHASE, RETURN):
         for length, starts in windows.starts.items() if kind in config.events.types else ():
             columns[f"{kind}_sum_{length}d"] = pa.array(sums.minor_units(kind, starts, windows.ends) / scale)
+    return columns | _prices(sums, windows, scale)
+
+
+def _prices(sums: EventSums, windows: Windows, scale: float) -> dict[str, pa.Array]:
+    """What the purchases of the observation window cost."""
     counts, bought = sums.types[PURCHASE].counts, sums.money[PURCHASE]
     first, last = counts[windows.first], counts[windows.ends]
-    number = _between(bought.known, first, last)
-    columns["purchase_amount_mean"] = _ratio(_between(bought.sums, first, last), number, scale)
-    columns["purchase_amount_max"] = pa.array(_largest(bought.amounts, first, last) / scale, mask=number == 0)
-    return columns
+    number, total = _between(bought.known, first, last), _between(bought.sums, first, last)
+    absent = number == 0
+    largest = _folded(np.maximum, bought.amounts, first, last)
+    smallest = _folded(np.minimum, np.where(bought.amounts < 0, NEVER, bought.amounts), first, last)
+    return {
+        "purchase_amount_mean": _ratio(total, number, scale),
+        "purchase_amount_max": pa.array(largest / scale, mask=absent),
+        "purchase_amount_min": pa.array(smallest / scale, mask=absent),
+        "purchase_amount_std": _ratio(
+            _spread(bought.amounts, first, last, total // np.maximum(number, 1)), number, scale
+        ),
+    }
 
 
-def _largest(amounts: Integers, starts: Places, ends: Places) -> Integers:
-    """(U,) the largest amount of each range, -1 where there is none."""
+def _folded(fold: np.ufunc, amounts: Integers, starts: Places, ends: Places) -> Integers:
+    """(U,) the largest or smallest amount of each range, 0 of one that is empty."""
     has_any = ends > starts
     bounds = np.stack([starts[has_any], ends[has_any]], axis=1).ravel()
-    largest = np.full(len(starts), -1)
+    folded = np.zeros(len(starts), np.int64)
     if len(bounds):
         # One more amount than there are: the last range may end after the last one.
-        largest[has_any] = np.maximum.reduceat(np.append(amounts, -1), bounds)[::2]
-    return largest
+        folded[has_any] = fold.reduceat(np.append(amounts, 0), bounds)[::2]
+    return folded
+
+
+def _spread(amounts: Integers, starts: Places, ends: Places, centers: Integers) -> npt.NDArray[np.float64]:
+    """(U,) number of the known amounts in each range times their deviation.
+
+    Exact as long as it is below 2^26: it is the root of a whole number then, whatever the centers are.
+    """
+    places, offsets = places_of(starts.astype(np.int64), ends.astype(np.int64))
+    user = np.repeat(np.arange(len(starts)), np.diff(offsets))
+    is_known = amounts[places] >= 0
+    user, away = user[is_known], (amounts[places][is_known] - centers[user[is_known]]).astype(np.float64)
+    number = np.bincount(user, minlength=len(starts))
+    total = np.bincount(user, away, len(starts))
+    return np.sqrt(number * np.bincount(user, away * away, len(starts)) - total * total)
+
+
+def _means(block: EventBlock, windows: Windows, config: Config) -> dict[str, pa.Array]:
+    """Of each further numeric column: how many values the observation window has, and their mean."""
+    columns: dict[str, pa.Array] = {}
+    if not config.events.columns.numeric:
+        return columns
+    places, offsets = places_of(windows.first, windows.ends)
+    users = len(windows.ends)
+    user = np.repeat(np.arange(users), np.diff(offsets))
+    for name in config.events.columns.numeric:
+        values = block.numbers[name][places]
+        is_known = ~np.isnan(values)
+        number = np.bincount(user[is_known], minlength=users)
+        columns[f"{name}_known_count"] = pa.array(number)
+        columns[f"{name}_mean"] = _ratio(np.bincount(user[is_known], values[is_known], users), number)
+    return columns
 
 
 def _ages(block: EventBlock, sums: EventSums, windows: Windows, config: Config) -> dict[str, pa.Array]:

@@ -65,7 +65,7 @@ def _is_repetitive(field: pa.Field) -> bool:
 
 
 def _compact_lists(table: pa.Table) -> pa.Table:
-    """A slice of a table whose dictionaries in lists hold few entries that are not in use: a row group gets them all."""
+    """A slice of a table, its dictionaries in lists without what is not in use: a row group gets all they hold."""
     columns = dict(zip(table.column_names, table.columns, strict=True))
     for name, column in columns.items():
         if pa.types.is_list(column.type) and pa.types.is_dictionary(column.type.value_type):

@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
-from pyspark import TaskContext
+from pyspark import Accumulator, TaskContext
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -121,7 +121,9 @@ def clean_to_segment(
             end; where it is known, the message names the file.
     """
     started = time.perf_counter()
-    parcels = _parcels(spark, source, config, buckets).repartitionById(buckets, "bucket")
+    # Not among the rows that are shuffled: were these other ones when a task is repeated, Spark would give the job up.
+    spent = spark.sparkContext.accumulator(0.0)
+    parcels = _parcels(spark, source, config, buckets, spent).repartitionById(buckets, "bucket")
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return _written(batches, config, events, quarantine)
@@ -132,32 +134,47 @@ def clean_to_segment(
         raise _events_error(error, config) from error
     finally:
         _remove_hidden(events, quarantine)
-    return _report(results, time.perf_counter() - started)
+    return _report(results, time.perf_counter() - started, spent.value)
 
 
-def _parcels(spark: SparkSession, source: Sequence[Path] | DataFrame, config: Config, buckets: int) -> DataFrame:
+def _parcels(
+    spark: SparkSession,
+    source: Sequence[Path] | DataFrame,
+    config: Config,
+    buckets: int,
+    spent: Accumulator[float],
+) -> DataFrame:
     if not isinstance(source, DataFrame) and config.events.format == "parquet":
         scan = plan_scan(source, config, spark.sparkContext.defaultParallelism)
         if scan is not None:
-            return _scanned(spark, scan, config, buckets)
+            return _scanned(spark, scan, config, buckets, spent)
     frame = source if isinstance(source, DataFrame) else read_events(spark, config.events, source)
     # A wrong column is told of before any row is read.
     EventCleaner.of(to_arrow_schema(frame.schema, timezone="UTC"), config)
 
     def clean(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return _batched(_parcels_of_batches(batches, EventIntake(config, buckets, _task_number()), config))
+        parcels = _parcels_of_batches(batches, EventIntake(config, buckets, _task_number()), config)
+        return _batched(_timed(parcels, spent))
 
     return frame.mapInArrow(clean, _PARCEL)
 
 
-def _scanned(spark: SparkSession, scan: ParquetScan, config: Config, buckets: int) -> DataFrame:
+def _scanned(
+    spark: SparkSession, scan: ParquetScan, config: Config, buckets: int, spent: Accumulator[float]
+) -> DataFrame:
     tasks = len(scan.splits)
 
     def clean(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         numbers = [number for batch in batches for number in batch.column(0).to_pylist()]
-        return _batched(_parcels_of_splits(numbers, scan, config, buckets))
+        return _batched(_timed(_parcels_of_splits(numbers, scan, config, buckets), spent))
 
     return spark.range(0, tasks, 1, max(tasks, 1)).mapInArrow(clean, _PARCEL)
+
+
+def _timed(parcels: Iterator[Parcel], spent: Accumulator[float]) -> Iterator[Parcel]:
+    started = time.process_time()
+    yield from parcels
+    spent.add(time.process_time() - started)
 
 
 def _parcels_of_splits(numbers: Sequence[int], scan: ParquetScan, config: Config, buckets: int) -> Iterator[Parcel]:
@@ -240,7 +257,7 @@ def _task_number() -> int:
     return 0 if context is None else context.partitionId()
 
 
-def _report(results: Sequence[dict[str, str]], seconds: float) -> CleanReport:
+def _report(results: Sequence[dict[str, str]], seconds: float, cleaning_cpu_seconds: float) -> CleanReport:
     found = [(result["kind"], json.loads(result["counts"])) for result in results]
     tasks = sorted((counts for kind, counts in found if kind == COUNTS), key=lambda counts: counts["task"])
     parts = [counts for kind, counts in found if kind == _PART]
@@ -266,7 +283,7 @@ def _report(results: Sequence[dict[str, str]], seconds: float) -> CleanReport:
         largest_bucket=max((part["kept"] for part in parts), default=0),
         shuffled_bytes=_total(tasks, "packed_bytes"),
         seconds=round(seconds, 3),
-        cpu_seconds=round(sum(counts["cpu_seconds"] for _, counts in found), 3),
+        cpu_seconds=round(cleaning_cpu_seconds + sum(part["cpu_seconds"] for part in parts), 3),
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
@@ -18,8 +21,9 @@ from segmenter_plugin.config import Config
 from segmenter_plugin.data.published_views import published_views
 from segmenter_plugin.errors import StoreError
 from segmenter_plugin.spark.source import quoted
-from segmenter_plugin.storage import VIEW_PLACE, published_folder
+from segmenter_plugin.storage import VIEW_PLACE, published_folder, published_table
 
+_SPARK_ERROR = re.compile(r"\[[A-Z][A-Z0-9_.]+\] ")
 #: Columns of `published_rows` beside the view's own.
 USER, TIME, CREATED = "user", "time", "created"
 
@@ -89,25 +93,42 @@ def published_rows(
 
 
 def _read(spark: SparkSession, config: Config, view: str, bounds: Bounds) -> DataFrame:
-    store = config.store
-    table = None if store.table is None else store.table.replace(VIEW_PLACE, view)
-    folder = published_folder(config.root_path.absolute(), view)
+    store, root = config.store, config.root_path.absolute()
+    is_delta = store.table_format == "delta"
+    where = str(published_table(root, view) if is_delta else published_folder(root, view))
     try:
-        if table is not None:
-            return spark.table(".".join(quoted(part) for part in table.split(".")))
-        folders = sorted({path.parent for path in folder.glob("*/*.parquet")})
-        times = {path: parse_cutoff_key(path.name) for path in folders}
-        # A folder that is not named after a cutoff holds pushed rows, of any time.
-        held = [path for path, time in times.items() if time is None or bounds.hold(time)]
-        # With all of them outside one is read all the same: it tells the columns of an empty answer.
-        paths = [f"file://{path}/*.parquet" for path in held or folders[:1]]
+        if store.table is not None:
+            where = store.table.replace(VIEW_PLACE, view)
+            return spark.table(".".join(quoted(part) for part in where.split(".")))
+        if is_delta:
+            return spark.read.format("delta").load(f"file://{where}")
         # A column that came with a later generation of files is null in the earlier ones.
-        return spark.read.option("mergeSchema", "true").option("recursiveFileLookup", "true").parquet(*paths)
-    except (AnalysisException, PySparkException, IndexError) as error:
+        return spark.read.option("mergeSchema", "true").parquet(*_paths(published_folder(root, view), bounds))
+    except (AnalysisException, PySparkException, Py4JJavaError) as error:
+        delta = (
+            ' A Delta table needs Delta\'s jars in the session: spark-submit --packages "io.delta:delta-spark_2.13:…".'
+        )
         raise StoreError(
-            f"published rows of {view!r} cannot be read from {table or str(folder)!r}: {str(error).splitlines()[0]}",
-            hint="run `segmenter publish` first, and see that every machine of the cluster reaches this place.",
+            f"published rows of {view!r} cannot be read from {where!r}: {_said(error)}",
+            hint="run `segmenter publish` first, and see that every machine of the cluster reaches this place."
+            + (delta if is_delta else ""),
         ) from error
+
+
+def _said(error: Exception) -> str:
+    """The line that says what is wrong; some of Spark's exceptions come as the JVM's, behind one that does not."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return next((line[line.index("[") :] for line in lines if _SPARK_ERROR.search(line)), lines[0])
+
+
+def _paths(folder: Path, bounds: Bounds) -> list[str]:
+    """The partitions of a view that may hold rows of the times asked for."""
+    folders = sorted({path.parent for path in folder.glob("*/*.parquet")})
+    times = {path: parse_cutoff_key(path.name) for path in folders}
+    # A folder that is not named after a cutoff holds pushed rows, of any time.
+    held = [path for path, time in times.items() if time is None or bounds.hold(time)]
+    # Where all lie outside, one is read all the same: it tells the columns of an empty answer.
+    return [f"file://{path}/*.parquet" for path in held or folders[:1]] or [f"file://{folder}/*/*.parquet"]
 
 
 def _check(frame: DataFrame, view: str, names: Sequence[str]) -> None:

@@ -74,9 +74,13 @@ def test_a_late_a_corrected_and_a_gone_event_change_their_users_only(tmp_path):
     index = rows.schema.get_field_index("amount")
     is_it = pc.and_(pc.equal(rows["user_id"], user), pc.greater(rows["event_timestamp"], pa.scalar(CUTOFF - 15 * DAY)))
     corrected = rows.set_column(index, rows.schema.field(index), pc.if_else(is_it, 7.25, rows["amount"]))
+    # In no aggregate, and no list grows by it.
+    index = rows.schema.get_field_index("channel")
+    recoded = rows.set_column(index, rows.schema.field(index), pc.if_else(is_it, "another", rows["channel"]))
     for name, events in {
         "late": pa.concat_tables([rows, late]),
         "corrected": corrected,
+        "recoded": recoded,
         "gone": rows.filter(pc.invert(is_it)),
     }.items():
         after = behaviour(events, CUTOFF)

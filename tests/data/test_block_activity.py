@@ -1,11 +1,16 @@
+import math
 from datetime import timedelta
 
 import block_world
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import spark_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segmenter_plugin.data.block_tables import tables_as_of
+from segmenter_plugin.data.event_block import EventBlock
 from segmenter_plugin.schemas import activity_fields
 
 CUTOFF, DAY = block_world.CUTOFF, timedelta(days=1)
@@ -88,9 +93,53 @@ def test_amounts_are_summed_in_cents_and_absent_ones_are_no_zeros():
     money = [(1, {"paid": 0.1}), (2, {"paid": 0.2}), (3, {"paid": None})]
     found = activity_of(*((hours, further | {"kind": "bought"}) for hours, further in money))
     assert (found["purchase_sum_1d"], found["purchase_amount_mean"], found["purchase_amount_max"]) == (0.3, 0.15, 0.2)
+    assert (found["purchase_amount_min"], found["purchase_amount_std"]) == (0.1, 0.05)
     nothing = activity_of((1, {"kind": "bought", "paid": None}))
+    assert (nothing["purchase_amount_min"], nothing["purchase_amount_std"]) == (None, None)
     assert (nothing["purchase_sum_1d"], nothing["purchase_amount_mean"], nothing["purchase_amount_max"]) == (
         0.0,
         None,
         None,
     )
+
+
+@pytest.mark.parametrize("digits", [0, 2, 6])
+def test_prices_of_any_size_have_a_deviation(digits):
+    """Squares of 50 million in millionths are far beyond 64 bits."""
+    config = block_world.dense_config()
+    config = config.model_copy(update={"events": config.events.model_copy(update={"currency_digits": digits})})
+    events = block_world.dense_events(config, seed=1, users=2, rows=40)
+    row = events.slice(0, 1).set_column(2, "event_type", pa.array(["purchase"]))
+    row = row.set_column(1, "event_timestamp", pa.array([CUTOFF - DAY], events.schema.field(1).type))
+
+    def deviation(amounts):
+        place = row.column_names.index("amount")
+        bought = [row.set_column(place, "amount", pa.array([amount])) for amount in amounts]
+        block = EventBlock.of(pa.concat_tables(bought), config)
+        (tables,) = tables_as_of(block, [CUTOFF], CUTOFF, config)
+        return tables.behaviour["purchase_amount_std"].to_pylist()
+
+    assert deviation([5e7] * 30) == [0.0]
+    assert deviation([0.0, 5e7] * 30) == [2.5e7]
+    assert deviation([5e7, 5e7, 5e7 + 6]) == [pytest.approx(math.sqrt(8), rel=1e-12)]
+
+
+def test_further_numbers_are_counted_and_averaged_within_the_observation_window():
+    weights = [(1, 0.5), (2, None), (30, 2.0), (24 * 20.001, 64.0), (-1, 64.0)]
+    found = activity_of(*((hours, {"weight": weight}) for hours, weight in weights))
+    assert (found["weight_known_count"], found["weight_mean"]) == (2, 1.25)
+    nothing = activity_of((1, {}))
+    assert (nothing["weight_known_count"], nothing["weight_mean"]) == (0, None)
+
+
+def test_an_average_is_of_the_users_own_numbers():
+    """A running sum over all users would lose the small ones beside 2e300."""
+    config = block_world.dense_config()
+    events = block_world.dense_events(config, seed=7, users=60, rows=900)
+    (whole,) = tables_as_of(EventBlock.of(events, config), [CUTOFF], CUTOFF, config)
+    means = dict(zip(*(whole.behaviour[name].to_pylist() for name in ("user_id", "weight_mean")), strict=True))
+    assert len(set(means.values())) > 5
+    for user, mean in means.items():
+        own = events.filter(pc.equal(events["user_id"], user))
+        (alone,) = tables_as_of(EventBlock.of(own, config), [CUTOFF], CUTOFF, config)
+        assert alone.behaviour["weight_mean"].to_pylist() == [mean]

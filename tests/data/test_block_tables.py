@@ -14,6 +14,8 @@ from segmenter_plugin.schemas import behaviour_schema, conform, labels_schema
 CUTOFF, DAY = block_world.CUTOFF, timedelta(days=1)
 CUTOFFS = [CUTOFF - 25 * DAY, CUTOFF - DAY, CUTOFF, CUTOFF + DAY + timedelta(hours=7, seconds=1)]
 COMPLETE = CUTOFF + 6 * DAY
+#: Of numbers that are not whole, or beyond 2^53: these depend on the order in which they are added.
+INEXACT = ("weight_mean", "purchase_amount_std")
 BARE = {"user_id": "u", "item_id": "i", "event_type": "t", "event_timestamp": "at"}
 
 
@@ -63,7 +65,12 @@ def check_against_spark(spark, config, events, cutoffs):
         assert ours.schema == theirs.schema
         assert len(ours) > 250
         for name in ours.column_names:
-            assert ours[name].equals(theirs[name]), name
+            if name in INEXACT:
+                assert ours[name].is_null().equals(theirs[name].is_null()), name
+                expected = pytest.approx(theirs[name].drop_null().to_pylist(), rel=1e-12)
+                assert ours[name].drop_null().to_pylist() == expected, name
+            else:
+                assert ours[name].equals(theirs[name]), name
 
 
 def test_tables_are_those_of_spark_to_the_bit(spark):

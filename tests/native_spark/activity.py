@@ -41,7 +41,7 @@ def build_activity(timeline: DataFrame, cutoff: datetime, config: Config) -> Dat
     flagged = timeline.where(in_observation(cutoff, cutoff - timedelta(days=days))).withColumns(_marks(cutoff, config))
     windows = sorted({*config.windows.activity_days, days})
     aggregates = _counts(windows, config) | _sums(windows, config)
-    aggregates |= _ages(config) | _gaps() | _distinct(config)
+    aggregates |= _ages(config) | _gaps() | _distinct(config) | _further(config)
     grouped = flagged.groupBy(Columns.user_id).agg(*(column.alias(name) for name, column in aggregates.items()))
     final = {name: F.col(name) for name in aggregates} | _derived(days, config)
     return grouped.select(Columns.user_id, *(final[field.name].alias(field.name) for field in activity_fields(config)))
@@ -102,7 +102,20 @@ def _sums(windows: list[int], config: Config) -> dict[str, Column]:
     priced = F.when(_is_type(PURCHASE), F.col(AMOUNT_MINOR))
     sums["purchase_amount_mean"] = F.sum(priced) / F.count(priced) / _scale(config)
     sums["purchase_amount_max"] = F.max(priced) / _scale(config)
+    sums["purchase_amount_min"] = F.min(priced) / _scale(config)
+    # Squares of cents of a few large purchases are beyond a long.
+    wide = priced.cast("decimal(19, 0)")
+    number, total, squares = F.count(priced), F.sum(wide), F.sum(wide * wide)
+    deviation = F.sqrt((number * squares - total * total).cast("double"))
+    sums["purchase_amount_std"] = F.try_divide(deviation, number) / _scale(config)
     return sums
+
+
+def _further(config: Config) -> dict[str, Column]:
+    numbers = {}
+    for name in config.events.columns.numeric:
+        numbers[f"{name}_known_count"], numbers[f"{name}_mean"] = F.count(name), F.avg(name)
+    return numbers
 
 
 def _scale(config: Config) -> Column:

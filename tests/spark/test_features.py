@@ -24,10 +24,19 @@ from segmenter_plugin.schemas import TIMESTAMP
 from segmenter_plugin.spark import read_features
 
 FIRST = shop_tables.day(10, 1)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "spark.md"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 VIEWS = ("user_embedding_g1", "user_segment_g1")
 FEATURES = ["embedding", "segment_id", "segment_name"]
 TTL_DAYS = 2
+#: View, user, hour of the event, hour of publication.
+ROWS = [
+    ("user_segment_g1", "a", 0, 0),
+    ("user_segment_g1", "b", 0, 0),
+    ("user_embedding_g1", "a", 0, 0),
+    ("user_segment_g1", "a", 24, 1),
+    ("user_segment_g1", "a", 24, 2),
+]
 PROJECT = """
 project: team
 provider: local
@@ -120,7 +129,7 @@ moments_strategy = st.tuples(days, st.sampled_from([-1, 0, 0, 1, 48, 49])).map(s
 asked_strategy = st.lists(st.tuples(st.sampled_from("abc"), moments_strategy), min_size=8, max_size=24)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(rows=rows_strategy, asked=asked_strategy)
 def test_rows_of_the_callers_get_what_feast_joins(spark, team, rows, asked):
     write_rows(team.root, rows)
@@ -130,7 +139,7 @@ def test_rows_of_the_callers_get_what_feast_joins(spark, team, rows, asked):
     assert answer(frame) == history(team, moments)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(rows=rows_strategy, hour=moments_strategy)
 def test_as_of_a_cutoff_each_user_has_what_feast_joins(spark, team, rows, hour):
     write_rows(team.root, rows)
@@ -143,32 +152,24 @@ def test_as_of_a_cutoff_each_user_has_what_feast_joins(spark, team, rows, hour):
     assert got == {user: row for user, row in expected.items() if row != nothing}
 
 
-@settings(max_examples=2, deadline=None)
-@given(rows=rows_strategy, late=rows_strategy)
-def test_later_rows_change_nothing(spark, team, rows, late):
-    write_rows(team.root, rows)
-    cutoff = FIRST + 6 * DAY
-    asked = entities(spark, [(user, cutoff) for user in "abz"])
-    before = answer(read_features(spark, team.config, VIEWS, entity_df=asked))
-    as_of = answer(read_features(spark, team.config, VIEWS, cutoff=cutoff), by="user_id")
-    write_rows(team.root, [*rows, *((view, user, hour + 6 * 24 + 1, created) for view, user, hour, created in late)])
-    assert answer(read_features(spark, team.config, VIEWS, entity_df=asked)) == before
-    assert answer(read_features(spark, team.config, VIEWS, cutoff=cutoff), by="user_id") == as_of
+def test_later_rows_change_nothing(shop):
+    cutoff = FIRST + DAY
+    asked = entities(shop.spark, [(user, cutoff - hours * HOUR) for user in "ab" for hours in (0, 1, 30)])
+    before = answer(read_features(shop.spark, shop.config, VIEWS, entity_df=asked))
+    as_of = answer(read_features(shop.spark, shop.config, VIEWS, cutoff=cutoff), by="user_id")
+    late = [
+        (view, user, 24 + hours, created) for view in VIEWS for user in "abz" for hours, created in ((1, 0), (24, 9))
+    ]
+    write_rows(shop.root, [*ROWS, *late])
+    assert answer(read_features(shop.spark, shop.config, VIEWS, entity_df=asked)) == before
+    assert answer(read_features(shop.spark, shop.config, VIEWS, cutoff=cutoff), by="user_id") == as_of
 
 
 @pytest.fixture
 def shop(tmp_path, spark):
     """Two cutoffs; the second holds the users that changed only."""
     config = shop_tables.shop_config(tmp_path)
-    segment, embedding = "user_segment_g1", "user_embedding_g1"
-    rows = [
-        (segment, "a", 0, 0),
-        (segment, "b", 0, 0),
-        (embedding, "a", 0, 0),
-        (segment, "a", 24, 1),
-        (segment, "a", 24, 2),
-    ]
-    write_rows(tmp_path, rows)
+    write_rows(tmp_path, ROWS)
     return SimpleNamespace(config=config, root=tmp_path, spark=spark)
 
 
@@ -210,6 +211,13 @@ def test_a_table_is_read_like_the_folder(shop, spark):
             read_features(spark, config, ["user_embedding_g1"])
     finally:
         spark.sql("DROP DATABASE consumers CASCADE")
+
+
+def test_a_delta_table_needs_deltas_jars(shop):
+    store = shop.config.store.model_copy(update={"table_format": "delta"})
+    with pytest.raises(StoreError, match=r"cannot be read from '.*features_delta/user_segment_g1'") as caught:
+        read_features(shop.spark, shop.config.model_copy(update={"store": store}), ["user_segment_g1"])
+    assert "Delta's jars" in caught.value.hint
 
 
 def test_the_users_may_be_called_as_we_call_them_and_be_narrower_numbers(spark, tmp_path):
@@ -296,3 +304,26 @@ def test_a_row_without_a_time_of_publication_is_the_oldest(shop):
     pq.write_table(unstamped.set_column(3, row.schema.field(3), pa.array([99])), path.with_name("part-00001.parquet"))
     frame = read_features(shop.spark, shop.config, ["user_segment_g1"], cutoff=FIRST + DAY)
     assert sorted((row["user_id"], row["segment_id"]) for row in frame.collect()) == [("a", 4), ("b", 1)]
+
+
+def test_the_documented_example_runs(spark, tmp_path, monkeypatch):
+    from segmenter_plugin.stages.publish import publish
+
+    config = shop_tables.shop_config(tmp_path)
+    users, first, second = shop_tables.users_of(4, pa.string()), shop_tables.day(10, 1), shop_tables.day(11, 1)
+    for cutoff, seed in ((first, 1), (second, 2)):
+        shop_tables.write_shop(config, cutoff, users=users, user_type=pa.string(), seed=seed)
+    publish(config, [first, second])
+    (tmp_path / "impressions").mkdir()
+    asked = pa.table(
+        {"user_id": [users[0]] * 3, "event_timestamp": pa.array([first - HOUR, second - HOUR, second], TIMESTAMP)}
+    )
+    pq.write_table(asked, tmp_path / "impressions" / "part-0.parquet")
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    names: dict = {}
+    exec(example.replace('"impressions"', f'"file://{tmp_path}/impressions"'), names)  # noqa: S102 - of our own page
+    rows = sorted(names["training"].collect(), key=lambda row: row["event_timestamp"])
+    assert [row["model_version"] for row in rows] == [None, "version-1", "version-2"]
+    assert names["users"].count() == len(users)
+    assert names["history"].count() == 2 * len(users)
