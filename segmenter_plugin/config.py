@@ -65,6 +65,7 @@ class EventColumnsConfig(Section):
     def _extras_are_distinct(self) -> Self:
         own = {name for name, value in vars(Columns).items() if isinstance(value, str) and not name.startswith("_")}
         extras = [*self.categorical, *self.numeric]
+        own |= {"purchase_amount", "order_amount"}  # their means are aggregates of ours
         clashes = sorted({name for name in extras if name in own or extras.count(name) > 1})
         if clashes:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def behaviour_table(
     random, count = np.random.default_rng(seed), len(ids)
     columns: dict[str, Any] = {"user_id": ids, "event_timestamp": pa.array([cutoff] * count, TIMESTAMP)}
     for field in activity_fields(config):
-        scale = int(field.name.rsplit("_", 1)[1][:-1]) / 28 if field.name.endswith("d") else 1.0
+        window = re.search(r"_(\d+)d$", field.name)
+        scale = int(window[1]) / 28 if window else 1.0
         amount = random.poisson(people["rate"] * 4 * scale)
         values = amount * 12.5 if "_sum_" in field.name or "amount" in field.name else amount
         if field.name.endswith("recency_days"):

@@ -90,10 +90,12 @@ _FIXED = {
     Columns.segment_name: "Readable name of the value segment.",
     "recency_days": "Days from the last event to the cutoff.",
     "tenure_days": "Days from the first event in the observation window to the cutoff.",
-    "gap_mean_days": "Mean days between neighbouring events; null below two events.",
-    "gap_std_days": "Standard deviation of the days between neighbouring events; null below three events.",
+    "gap_mean_days": "Mean days between neighbouring active days; null below two of these.",
+    "gap_std_days": "Population deviation of the days between neighbouring active days; null below two of these.",
     "purchase_amount_mean": "Mean money of one purchase event, in the events' currency; null without purchases.",
     "purchase_amount_max": "Largest money of one purchase event, in the events' currency; null without purchases.",
+    "purchase_amount_min": "Smallest money of one purchase event, in the events' currency; null without purchases.",
+    "purchase_amount_std": "Population deviation of the money of purchase events; null without purchases.",
     "order_amount_mean": "Mean money of one order, in the events' currency; null without orders.",
 }
 
@@ -103,6 +105,8 @@ _DERIVED = (
     (r"active_day_count_(?P<days>\d+)d", "Days with at least one event, of the {days} days before the cutoff."),
     (r"(?P<of>.+)_count_(?P<days>\d+)d", "Number of {of} in the {days} days before the cutoff."),
     (r"(?P<of>.+)_sum_(?P<days>\d+)d", "Money of {of} events in the {days} days before the cutoff, events' currency."),
+    (r"(?P<of>.+)_known_count", "Number of events with a {of} in the observation window."),
+    (r"(?P<of>.+)_mean", "Mean {of} of the events that have one, in the observation window; null without one."),
     (r"(?P<of>.+)_recency_days", "Days from the last {of} event to the cutoff; null where there is none."),
     (r"(?P<of>.+)_(?P<days>\d+)d_expected", "Expected money of {of} in the next {days} days, events' currency."),
     (

@@ -16,6 +16,7 @@ import shop_tables
 import yaml
 from redis_world import redis_server
 
+from segmenter_plugin.data.partition import data_files
 from segmenter_plugin.spark.java import find_java
 from segmenter_plugin.stages.lookup import lookup
 
@@ -76,7 +77,7 @@ def test_build_under_spark_submit(tmp_path):
     (tmp_path / "segmenter.toml").write_text(CONFIG)
     submit(tmp_path, "build.py", "--cutoff", "2024-01-20")
     folder = tmp_path / "run" / "behaviour" / "cutoff=20240120T000000Z"
-    table = pa.concat_tables(pq.ParquetFile(path).read() for path in sorted(folder.glob("*.parquet")))
+    table = pa.concat_tables(pq.ParquetFile(path).read() for path in data_files(folder))
     assert sorted(table["user_id"].to_pylist()) == [0, 1, 2, 3, 4]
     assert sum(table["sequence_length"].to_pylist()) == 19
 
