@@ -264,9 +264,8 @@ def tables_of(
     spark: Any, rows: list[dict[str, Any]], config: Config, complete_through: datetime, partitions: int = 2
 ) -> Iterator[TablesAsOf]:
     """Tables at `CUTOFF` of each partition of cleaned events, as a build makes them of each file."""
+    from native_spark.events import clean_events
     from pyspark.sql import functions as F  # noqa: N812
-
-    from segmenter_plugin.spark.events import clean_events
 
     raw = spark.createDataFrame(raw_table(rows)).repartition(partitions)
     events = clean_events(raw, config, partitions).events.withColumn("partition", F.spark_partition_id()).toArrow()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,21 +50,6 @@ def read_events(spark: SparkSession, config: EventsConfig, files: Sequence[Path]
             f"[events] {where} cannot be read as {kind}: {str(error).splitlines()[0]}",
             hint="check [events] path, table and format.",
         ) from error
-
-
-def remote_fingerprint(spark: SparkSession, config: EventsConfig) -> str | None:
-    """State of events that lie elsewhere: a hash of name, size and time of every file Spark reads for them.
-
-    Returns:
-        None where the source does not tell (not made of files, or a table format that hides them).
-    """
-    raw = read_events(spark, config)
-    keys = ("file_path", "file_size", "file_modification_time")
-    try:
-        rows = raw.select(*(F.col(f"_metadata.{key}").cast("string").alias(key) for key in keys)).distinct().collect()
-    except AnalysisException:
-        return None
-    return hashlib.sha256("\n".join(sorted("\t".join(row) for row in rows)).encode()).hexdigest() if rows else None
 
 
 def _paths(config: EventsConfig) -> list[str]:

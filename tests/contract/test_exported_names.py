@@ -31,7 +31,7 @@ def test_the_command_line_loads_nothing_heavy_until_a_command_runs():
 
 
 def test_one_room_does_not_load_another():
-    assert not _loaded_after("import segmenter_plugin.spark.events") & {"torch", "feast"}
+    assert not _loaded_after("import segmenter_plugin.spark.clean") & {"torch", "feast"}
     assert not _loaded_after("import segmenter_plugin.model.encoder") & {"pyspark", "feast"}
     # Feast itself imports torch where it is installed.
     assert not _loaded_after("import segmenter_plugin.store.views") & {"pyspark", "transformers"}

@@ -30,7 +30,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def _room(module: str) -> str:
-    """`segmenter_plugin.spark.events` -> `spark`."""
+    """`segmenter_plugin.spark.clean` -> `spark`."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
 

@@ -19,8 +19,8 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
 from segmenter_plugin.columns import PURCHASE, Columns
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.event_block import event_columns
 from segmenter_plugin.schemas import categorical_columns, numeric_columns
-from segmenter_plugin.spark.events import event_columns
 
 RECENCY_RANK = "recency_rank"
 ORDER_KEY = "order_key"

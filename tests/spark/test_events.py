@@ -6,12 +6,12 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
+from native_spark import events as module
+from native_spark.events import REASONS, clean_events, event_columns
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import parse_config
 from segmenter_plugin.errors import EventsError
-from segmenter_plugin.spark import events as module
-from segmenter_plugin.spark.events import REASONS, clean_events, event_columns
 
 MOMENT = datetime(2024, 5, 1, 12, tzinfo=UTC)
 COLUMNS = {

@@ -8,7 +8,7 @@ import pytest
 
 from segmenter_plugin.config import EventsConfig
 from segmenter_plugin.errors import EventsError
-from segmenter_plugin.spark.source import read_events, remote_fingerprint
+from segmenter_plugin.spark.source import read_events
 
 
 def config_of(**events):
@@ -61,19 +61,8 @@ def test_a_table(spark, tmp_path):
     config = config_of(table="events_of_test")
     try:
         assert rows(read_events(spark, config)) == [{"u": 1}]
-        before = remote_fingerprint(spark, config)
-        assert before is not None
-        assert before == remote_fingerprint(spark, config)
-        pq.write_table(pa.table({"u": [1, 2]}), tmp_path / "b.parquet")
-        spark.catalog.refreshTable("events_of_test")
-        assert remote_fingerprint(spark, config) != before
     finally:
         spark.sql("drop table events_of_test")
-
-
-def test_a_source_without_files_has_no_fingerprint(spark):
-    spark.range(3).createOrReplaceTempView("numbers_of_test")
-    assert remote_fingerprint(spark, config_of(table="numbers_of_test")) is None
 
 
 def test_what_cannot_be_read(spark, tmp_path):

@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
+from native_spark.times import parse_times
 from pyspark.sql import functions as F  # noqa: N812
 
 from segmenter_plugin.config import parse_config
 from segmenter_plugin.errors import EventsError
-from segmenter_plugin.spark.times import parse_times
 
 MOMENT = datetime(2024, 7, 1, 10, 30, 15, 123456, tzinfo=UTC)
 SECONDS = int(MOMENT.timestamp())
