@@ -309,8 +309,10 @@ def _events_error(error: PySparkException | Py4JJavaError, config: Config) -> Ev
     where = config.events.table or config.events.path
     # pyspark hands some of Spark's own exceptions on as they come from the JVM, behind a line that says only that.
     said = _SPARK_ERROR.search(str(error))
+    # py4j's first line only says which call it was.
+    lines = [line for line in str(error).splitlines() if not line.startswith("An error occurred while calling")]
     return EventsError(
-        f"the events of {where!r} break off: {said[0] if said else str(error).splitlines()[0]}",
+        f"the events of {where!r} break off: {said[0] if said else next(iter(lines), '')}",
         hint="look for a file that is damaged, or whose columns differ from the others'.",
     )
 
