@@ -5,9 +5,9 @@ from pathlib import Path
 from feast import Entity
 
 from segmenter_plugin.config import load_config
+from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.store.fields import key_type
-from segmenter_plugin.store.names import FeatureNames
 from segmenter_plugin.store.publish import published_user_type
 
 # Names and columns derive from the same segmenter.toml that the jobs read, one folder up.

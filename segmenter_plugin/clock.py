@@ -9,6 +9,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from segmenter_plugin.errors import ConfigError, CutoffError
 
+#: A day of 24 hours, in the unit of our timestamps.
+MICROS_PER_DAY = 86_400_000_000
+
 
 def publication_time(created_at: str | None = None) -> datetime:
     """The ``created_timestamp`` of one publish: now, or the given time.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from measured import Results
 
 #: Contestants of a materialisation, in the order of each round.
 MATERIALISE = (
@@ -78,41 +79,20 @@ def runs_of(part: str, rows: list[int], dims: list[int], repeats: int, read_rows
                             yield Run(part, contestant, count, dim, repeat)
 
 
-class Measured:
-    """Results kept in a file of JSON lines, so that a benchmark goes on where it was stopped.
+class Measured(Results[Run]):
+    """What has been measured.
 
     Args:
-        path: The file.
+        path: Where it is kept.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._found: dict[Run, dict[str, Any]] = {}
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                record = json.loads(line)
-                self._found[Run(**record["run"])] = record["result"]
-
-    def __contains__(self, run: Run) -> bool:
-        return run in self._found
-
-    def add(self, run: Run, result: dict[str, Any]) -> None:
-        """Keep a result."""
-        self._found[run] = result
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"run": asdict(run), "result": result}) + "\n")
+        super().__init__(path, Run)
 
     def of(self, part: str, **where: Any) -> dict[Run, dict[str, Any]]:
         """Results of a part whose run has these values, failures left out."""
         return {
             run: result
-            for run, result in self._found.items()
-            if run.part == part
-            and "failed" not in result
-            and all(getattr(run, name) == value for name, value in where.items())
+            for run, result in self.succeeded.items()
+            if run.part == part and all(getattr(run, name) == value for name, value in where.items())
         }
-
-    def failures(self) -> dict[Run, str]:
-        """Runs that ended in an error."""
-        return {run: result["failed"] for run, result in self._found.items() if "failed" in result}

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from segmenter_plugin.clock import MICROS_PER_DAY
 from segmenter_plugin.columns import Columns
 
 Flags = npt.NDArray[np.bool_]
 
-_MICROS_PER_DAY = 86_400_000_000
 _KEYS = (Columns.user_id, Columns.event_timestamp)
 
 
@@ -88,7 +88,7 @@ def _differs(name: str, old: pa.Array, new: pa.Array, passed: timedelta) -> Flag
 
 def _micros(days: pa.Array, more: timedelta) -> pa.Array:
     """Days as the whole microseconds that they were divided from (a double tells these apart for 285 years)."""
-    micros = np.rint(pc.fill_null(days, 0).to_numpy(zero_copy_only=False) * _MICROS_PER_DAY).astype(np.int64)
+    micros = np.rint(pc.fill_null(days, 0).to_numpy(zero_copy_only=False) * MICROS_PER_DAY).astype(np.int64)
     is_null = days.is_null().to_numpy(zero_copy_only=False)
     return pa.array(micros + more // timedelta(microseconds=1), mask=is_null)
 

@@ -40,14 +40,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from segmenter_plugin.clock import MICROS_PER_DAY
 from segmenter_plugin.columns import PURCHASE, RETURN, Columns
 from segmenter_plugin.config import Config
-from segmenter_plugin.data.event_block import EventBlock, places_of, running
-from segmenter_plugin.data.event_order import Flags, Integers
+from segmenter_plugin.data.event_block import EventBlock, places_of
+from segmenter_plugin.data.event_order import Flags, Integers, running
 from segmenter_plugin.data.event_sums import NEVER, EventSums, OfType
 from segmenter_plugin.schemas import activity_fields
-
-DAY_MICROS = 24 * 60 * 60 * 1_000_000
 
 Places = npt.NDArray[np.signedinteger]
 
@@ -115,7 +114,7 @@ class _Days:
 
     @classmethod
     def of(cls, block: EventBlock, cutoff: int) -> _Days:
-        numbers = (cutoff - block.times - 1) // DAY_MICROS
+        numbers = (cutoff - block.times - 1) // MICROS_PER_DAY
         gaps = numbers[:-1] - numbers[1:]
         return cls(numbers, running(gaps != 0), running(gaps * gaps))
 
@@ -234,7 +233,7 @@ def _ages(block: EventBlock, sums: EventSums, windows: Windows, config: Config) 
     """Days from the newest event, of each type and of all, and from the oldest one, to the cutoff."""
 
     def age(rows: Integers) -> npt.NDArray[np.float64]:
-        return (windows.cutoff - block.times[rows]) / float(DAY_MICROS)
+        return (windows.cutoff - block.times[rows]) / float(MICROS_PER_DAY)
 
     columns = {"recency_days": pa.array(age(windows.ends - 1)), "tenure_days": pa.array(age(windows.first))}
     for kind in config.events.types:

@@ -9,9 +9,10 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
+from segmenter_plugin.clock import MICROS_PER_DAY
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
-from segmenter_plugin.data.block_activity import DAY_MICROS, Windows, activity_columns
+from segmenter_plugin.data.block_activity import Windows, activity_columns
 from segmenter_plugin.data.block_labels import label_columns
 from segmenter_plugin.data.block_sequences import sequence_columns
 from segmenter_plugin.data.event_block import EventBlock, microseconds
@@ -66,7 +67,7 @@ def _windows(block: EventBlock, cutoff: int, config: Config) -> tuple[Integers, 
     observation = config.windows.observation_days
     lengths = sorted({*config.windows.activity_days, observation})
     ends = block.before(cutoff)
-    starts = {days: block.before(cutoff - days * DAY_MICROS) for days in lengths}
+    starts = {days: block.before(cutoff - days * MICROS_PER_DAY) for days in lengths}
     users = np.flatnonzero(starts[observation] < ends)
     starts = {days: start[users] for days, start in starts.items()}
     return users, Windows(cutoff, starts, ends[users], observation)

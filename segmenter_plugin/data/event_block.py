@@ -9,24 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from segmenter_plugin.clock import MICROS_PER_DAY
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.coded_text import CodedText, entry_ranks, one_array
+from segmenter_plugin.data.day_runs import DayRuns
 from segmenter_plugin.data.event_ids import later_namesakes
-from segmenter_plugin.data.event_order import Flags, Integers, order_events, ranker
+from segmenter_plugin.data.event_order import Flags, Integers, order_events, ranker, running
 from segmenter_plugin.errors import SchemaError
 from segmenter_plugin.schemas import TIMESTAMP, categorical_columns, numeric_columns
 
 Numbers = npt.NDArray[np.float64]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY_MICROS = 24 * 60 * 60 * 1_000_000
 
 
 def event_columns(config: Config) -> list[str]:
@@ -90,7 +91,7 @@ class EventBlock:
             SchemaError: A column is missing, or a user or a time is null.
         """
         _check(events, config)
-        users, owners = _users(events[Columns.user_id])
+        users, owners = different_users(events[Columns.user_id])
         times = one_array(events[Columns.event_timestamp].cast(TIMESTAMP)).view(pa.int64()).to_numpy()
         words = {name: CodedText.of(events[name]) for name in _word_columns(config)}
         names = event_columns(config)[2:]
@@ -123,15 +124,11 @@ class EventBlock:
         """
         if most is None or len(self) <= most:
             return self
-        days = self.times // _DAY_MICROS
+        days = self.times // MICROS_PER_DAY
         far_owners, far_days = self.owners[most:] == self.owners[:-most], days[most:] == days[:-most]
         if not (far_owners & far_days).any():
             return self
-        is_first = np.ones(len(self), np.bool_)
-        is_first[1:] = (self.owners[1:] != self.owners[:-1]) | (days[1:] != days[:-1])
-        numbers = running(~self.repeats)[1:]
-        before = numbers[is_first] - 1
-        return self._only(numbers - before[running(is_first)[1:] - 1] <= most)
+        return self._only(DayRuns.of(self.owners, self.times, self.repeats).among_first(most))
 
     def without_duplicates(self) -> Self:
         """The block with each event once.
@@ -189,13 +186,6 @@ class EventBlock:
         return self.offsets[:-1] + np.diff(running(self.times < time)[self.offsets])
 
 
-def running(values: npt.NDArray[np.bool_ | np.int64]) -> npt.NDArray[Any]:
-    """(N + 1,) sums of the values before each place: of (N,) flags as int32, of numbers as int64."""
-    sums = np.zeros(len(values) + 1, np.int32 if values.dtype == np.bool_ else np.int64)
-    np.cumsum(values, dtype=sums.dtype, out=sums[1:])
-    return sums
-
-
 def places_of(starts: Integers, ends: Integers) -> tuple[Integers, npt.NDArray[np.int32]]:
     """Places of several ranges of rows, one after the other.
 
@@ -246,7 +236,7 @@ def _numbers(column: pa.ChunkedArray) -> Numbers:
     return column.cast(pa.float64()).to_numpy() + 0.0
 
 
-def _users(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]]:
+def different_users(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]]:
     """Different users, ascending, and which of them each row is of."""
     known = _users_in_order(column)
     if known is not None:
@@ -269,7 +259,7 @@ def _users(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]]:
 
 
 def _users_in_order(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]] | None:
-    """What `_users` gives of a dictionary of text that is in order, else None: without a look at each row's text."""
+    """`different_users` of a dictionary of text that is in order, else None: without a look at each row's text."""
     if not pa.types.is_dictionary(column.type) or column.null_count:
         return None
     names, lengths = [pa.array([], column.type.value_type)], []

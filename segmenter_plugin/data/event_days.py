@@ -14,13 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from segmenter_plugin.clock import MICROS_PER_DAY
 from segmenter_plugin.columns import Columns
-from segmenter_plugin.data.coded_text import entry_ranks, one_array
-from segmenter_plugin.data.event_block import running
+from segmenter_plugin.data.coded_text import one_array
+from segmenter_plugin.data.day_runs import DayRuns
+from segmenter_plugin.data.event_block import different_users
 from segmenter_plugin.data.event_order import Integers, order_events, ranker
 from segmenter_plugin.data.user_buckets import Hashes
 
-MICROS_PER_DAY = 86_400_000_000
 DAY, EVENTS, IS_CAPPED = "day", "events", "is_capped"
 #: A user's place and a day in one number; days of the years 1 to 9999 fit.
 _DAY_BITS, _DAY_ZERO = 24, 1 << 23
@@ -34,7 +35,7 @@ class EventDays:
 
     Attributes:
         rows: (K,) which rows stay, in order of user, time and then every other column.
-        users: (U,) different users, ascending; some may have no events.
+        users: (U,) different users, ascending.
         owners: (R,) the user of each run, as a place in `users`.
         days: (R,) days since 1970.
         events: (R,) how many rows each run has, repeats included.
@@ -58,28 +59,26 @@ class EventDays:
             events: Clean events, in any order of rows; columns in the order that ties are broken by.
             most: How many different rows a user may have on one UTC day; None: any number.
         """
-        users, owners = _users(events[Columns.user_id])
+        users, owners = different_users(events[Columns.user_id])
         times = one_array(events[Columns.event_timestamp]).view(pa.int64()).to_numpy()
         others = [name for name in events.column_names if name not in (Columns.user_id, Columns.event_timestamp)]
         order, repeats = order_events(owners, times, (ranker(events[name]) for name in others))
-        owners, days = owners[order], times[order] // MICROS_PER_DAY
-        is_start = np.ones(len(order), np.bool_)
-        is_start[1:] = (owners[1:] != owners[:-1]) | (days[1:] != days[:-1])
-        starts = np.flatnonzero(is_start)
-        ends = np.append(starts[1:], len(order)).astype(np.int64)
-        before = running(~repeats)
-        different = (before[ends] - before[starts]).astype(np.int64)
-        is_kept = ~repeats
-        is_capped = np.zeros(len(starts), np.bool_)
-        if most is not None and (is_capped := different > most).any():
-            is_kept &= before[:-1] - np.repeat(before[starts], ends - starts) < most
-        kept = np.minimum(different, most) if most is not None else different
-        return cls(order[is_kept], users, owners[starts], days[starts], ends - starts, kept, is_capped)
-
-    @property
-    def user_count(self) -> int:
-        """How many users have events."""
-        return int(np.count_nonzero(np.diff(self.owners))) + 1 if len(self.owners) else 0
+        runs = DayRuns.of(owners[order], times[order], repeats)
+        is_kept, kept = ~repeats, runs.different
+        is_capped = np.zeros(len(kept), np.bool_)
+        if most is not None and (is_capped := kept > most).any():
+            is_kept &= runs.among_first(most)
+            kept = np.minimum(kept, most)
+        firsts = order[runs.starts]
+        return cls(
+            rows=order[is_kept],
+            users=users,
+            owners=owners[firsts].astype(np.int64),
+            days=times[firsts] // MICROS_PER_DAY,
+            events=runs.ends - runs.starts,
+            kept=kept,
+            is_capped=is_capped,
+        )
 
     def dropped(self) -> pa.Table:
         """Users and days with fewer rows than they had: how many fewer, and whether because there were too many."""
@@ -139,11 +138,3 @@ def without_surplus(events: pa.Table, hashes: Hashes, most: int | None) -> tuple
 
 def _keys(owners: Integers, days: npt.NDArray[np.integer]) -> Integers:
     return (owners << _DAY_BITS) + days + _DAY_ZERO
-
-
-def _users(column: pa.ChunkedArray) -> tuple[pa.Array, Integers]:
-    """Different users, ascending, and which of them each row is of."""
-    coded = one_array(column.dictionary_encode().unify_dictionaries())
-    ranks = entry_ranks(coded.dictionary)
-    users = coded.dictionary.take(pc.array_sort_indices(coded.dictionary))
-    return users, ranks[coded.indices.to_numpy()]

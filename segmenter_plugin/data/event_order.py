@@ -8,6 +8,7 @@ to its leading bits: rows which then share a word are told apart afterwards, lik
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +120,13 @@ def ranker(column: pa.ChunkedArray | CodedText) -> Ranker:
 def _number_ranks(numbers: pa.ChunkedArray) -> Integers:
     ranks = _dense(pc.fill_null(numbers, 0).to_numpy()) + 1
     return np.where(pc.is_valid(numbers).to_numpy(), ranks, 0)
+
+
+def running(values: npt.NDArray[np.bool_ | np.int64]) -> npt.NDArray[Any]:
+    """(N + 1,) sums of the values before each place: of (N,) flags as int32, of numbers as int64."""
+    sums = np.zeros(len(values) + 1, np.int32 if values.dtype == np.bool_ else np.int64)
+    np.cumsum(values, dtype=sums.dtype, out=sums[1:])
+    return sums
 
 
 def _dense(values: npt.NDArray[np.generic]) -> Integers:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from segmenter_plugin.columns import PURCHASE, RETURN, Columns
 from segmenter_plugin.config import Config
-from segmenter_plugin.data.event_block import EventBlock, running
-from segmenter_plugin.data.event_order import Integers, ordered
+from segmenter_plugin.data.event_block import EventBlock
+from segmenter_plugin.data.event_order import Integers, ordered, running
 
 #: When a key is next seen that is not seen again; and where an event has no such key, which is the last of none.
 NEVER, NO_KEY = np.iinfo(np.int64).max, np.iinfo(np.int64).min

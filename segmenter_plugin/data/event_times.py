@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from segmenter_plugin.clock import MICROS_PER_DAY
 from segmenter_plugin.config import EventsConfig
 from segmenter_plugin.data.event_numbers import is_text, read_numbers
 from segmenter_plugin.data.event_reasons import Flags, null_flags
@@ -18,7 +19,6 @@ from segmenter_plugin.errors import EventsError
 Integers = npt.NDArray[np.int64]
 
 _MICROS_PER_UNIT = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_MICROS_PER_DAY = 86_400_000_000
 #: Year 9999 in microseconds: further ones overflow on the way, and are absurd anyway.
 _FURTHEST_MICROS = 253_402_300_800_000_000
 
@@ -119,7 +119,7 @@ def in_zone(wall: Integers, zone: str) -> Integers:
 def _micros(column: pa.Array) -> Integers:
     """Microseconds of timestamps and dates, 0 where null; what would overflow is moved to a time absurd as well."""
     if pa.types.is_date(column.type):
-        ticks, scale = _integers(column.cast(pa.date32()).view(pa.int32()).cast(pa.int64())), _MICROS_PER_DAY
+        ticks, scale = _integers(column.cast(pa.date32()).view(pa.int32()).cast(pa.int64())), MICROS_PER_DAY
     else:
         ticks, unit = _integers(column), column.type.unit
         if unit == "ns":

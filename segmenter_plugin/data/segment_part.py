@@ -69,7 +69,7 @@ class SegmentPart:
         bots = days.bots(dropped)
         capped = sum(bots["events"].to_pylist()) - sum(bots["kept"].to_pylist())
         named = bots.sort_by([("events", "descending")]).select([Columns.user_id, "day", "events"]).slice(0, BOTS_NAMED)
-        return {"kept": len(days.rows), "capped": capped, "users": days.user_count, "bots": named.to_pylist()}
+        return {"kept": len(days.rows), "capped": capped, "users": len(days.users), "bots": named.to_pylist()}
 
 
 def write_events(events: pa.Table, path: Path) -> None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from segmenter_plugin.clock import MICROS_PER_DAY
 from segmenter_plugin.data.event_reasons import Flags
 
 Integers = npt.NDArray[np.int64]
@@ -48,7 +49,6 @@ _UTC_NAMES = ("Z", "UTC", "GMT", "UT")
 #: Blanks and control characters, as they stand around text in exported files.
 _BLANK = "".join(map(chr, [*range(0x21), 0x7F]))
 
-_MICROS_PER_DAY = 86_400_000_000
 #: The calendar repeats after 400 years.
 _CYCLE_YEARS, _CYCLE_DAYS = 400, 146_097
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
@@ -116,7 +116,7 @@ def parse_time_text(text: str) -> tuple[int, bool] | None:
         return None
     days = within.toordinal() - _EPOCH_ORDINAL + (year // _CYCLE_YEARS - 5) * _CYCLE_DAYS
     seconds = (hour * 60 + minute) * 60 + second
-    micros = days * _MICROS_PER_DAY + seconds * 1_000_000 + fraction
+    micros = days * MICROS_PER_DAY + seconds * 1_000_000 + fraction
     if match["zone"] is not None:
         zone = _zone(match["zone"])
         if zone is None:

@@ -33,6 +33,7 @@ from segmenter_plugin.data.event_intake import COUNTS, EXAMPLES, EventIntake, Pa
 from segmenter_plugin.data.event_order import Integers
 from segmenter_plugin.data.segment_part import BOTS_NAMED, SegmentPart
 from segmenter_plugin.errors import EventsError
+from segmenter_plugin.spark.failures import cause_of
 from segmenter_plugin.spark.scan import ParquetScan, plan_scan, read_split
 from segmenter_plugin.spark.source import read_events
 
@@ -46,8 +47,6 @@ _PARCEL = "bucket int, kind string, blob binary"
 _RESULT = "kind string, counts string"
 _PART = "part"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Spark's own messages begin with the name of their class of errors.
-_SPARK_ERROR = re.compile(r"\[[A-Z][A-Z0-9_.]+\] .*")
 _WORKER_ERROR = re.compile(r"segmenter_plugin\.errors\.EventsError: (.*?)(?:\nHint: (.*?))?(?:\n|$)")
 
 
@@ -307,12 +306,8 @@ def _events_error(error: PySparkException | Py4JJavaError, config: Config) -> Ev
     if own := _WORKER_ERROR.search(str(error)):
         return EventsError(own[1], hint=own[2])
     where = config.events.table or config.events.path
-    # pyspark hands some of Spark's own exceptions on as they come from the JVM, behind a line that says only that.
-    said = _SPARK_ERROR.search(str(error))
-    # py4j's first line only says which call it was.
-    lines = [line for line in str(error).splitlines() if not line.startswith("An error occurred while calling")]
     return EventsError(
-        f"the events of {where!r} break off: {said[0] if said else next(iter(lines), '')}",
+        f"the events of {where!r} break off: {cause_of(error)}",
         hint="look for a file that is damaged, or whose columns differ from the others'.",
     )
 

@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 from pyspark.sql.types import DataType, IntegralType, TimestampType
 
+from segmenter_plugin.clock import MICROS_PER_DAY
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.errors import SchemaError, UserError
@@ -23,7 +24,6 @@ from segmenter_plugin.spark.source import quoted
 #: Up to so many asked users their ids are sent to every executor, which then shuffles no one else's rows.
 _FEW_USERS = 1_000_000
 _ASKED = "asked"
-_MICROS_PER_DAY = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -197,4 +197,4 @@ def _unless_old(row: Column, config: Config) -> Column:
     """A view's row, null where it is older than Feast would serve it; in microseconds, as days have none in a zone."""
     age = F.unix_micros(TIME) - F.unix_micros(row[TIME])
     ttl_days = config.store.ttl_days
-    return F.when(age <= F.lit(ttl_days * _MICROS_PER_DAY), row) if ttl_days else row
+    return F.when(age <= F.lit(ttl_days * MICROS_PER_DAY), row) if ttl_days else row

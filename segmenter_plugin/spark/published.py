@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,10 +19,10 @@ from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.published_views import published_views
 from segmenter_plugin.errors import StoreError
+from segmenter_plugin.spark.failures import cause_of
 from segmenter_plugin.spark.source import quoted
 from segmenter_plugin.storage import VIEW_PLACE, published_folder, published_table
 
-_SPARK_ERROR = re.compile(r"\[[A-Z][A-Z0-9_.]+\] ")
 #: Columns of `published_rows` beside the view's own.
 USER, TIME, CREATED = "user", "time", "created"
 
@@ -109,16 +108,10 @@ def _read(spark: SparkSession, config: Config, view: str, bounds: Bounds) -> Dat
             ' A Delta table needs Delta\'s jars in the session: spark-submit --packages "io.delta:delta-spark_2.13:…".'
         )
         raise StoreError(
-            f"published rows of {view!r} cannot be read from {where!r}: {_said(error)}",
+            f"published rows of {view!r} cannot be read from {where!r}: {cause_of(error)}",
             hint="run `segmenter publish` first, and see that every machine of the cluster reaches this place."
             + (delta if is_delta else ""),
         ) from error
-
-
-def _said(error: Exception) -> str:
-    """The line that says what is wrong; some of Spark's exceptions come as the JVM's, behind one that does not."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return next((line[line.index("[") :] for line in lines if _SPARK_ERROR.search(line)), lines[0])
 
 
 def _paths(folder: Path, bounds: Bounds) -> list[str]:

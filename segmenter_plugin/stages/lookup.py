@@ -10,8 +10,8 @@ from typing import Any
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.schemas import score_fields
-from segmenter_plugin.store.names import FeatureNames
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.data.partition import require_manifest
 from segmenter_plugin.errors import UserError
 from segmenter_plugin.stages.layout import Layout
-from segmenter_plugin.store.names import FeatureNames
 
 logger = logging.getLogger(__name__)
 

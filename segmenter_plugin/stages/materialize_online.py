@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.errors import StoreError, UserError
 from segmenter_plugin.spark.output import LazySession
-from segmenter_plugin.store.names import FeatureNames
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView

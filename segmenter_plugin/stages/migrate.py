@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segmenter_plugin.config import Config
-from segmenter_plugin.store.names import FeatureNames
+from segmenter_plugin.data.feature_names import FeatureNames
 
 
 def migrate_online(config: Config, to: Literal["packed", "stock"], *, keep_old: bool = False) -> dict[str, Any]:

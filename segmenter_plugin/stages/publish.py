@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from segmenter_plugin.clock import cutoff_key, publication_time
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.data.partition import (
     data_files,
     fingerprint,
@@ -28,7 +29,6 @@ from segmenter_plugin.errors import UserError
 from segmenter_plugin.schemas import activity_fields, provenance_fields, score_fields, segment_fields, user_type_of
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.storage import published_table
-from segmenter_plugin.store.names import FeatureNames
 from segmenter_plugin.store.publish import Tally, feature_rows, feature_schema
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from feast import FeatureService, FeatureStore
 
+from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.errors import StoreError
-from segmenter_plugin.store.names import FeatureNames
 from segmenter_plugin.store.views import FOLDER_TAG, GENERATION_TAG
 
 

@@ -18,11 +18,11 @@ from feast.types import from_value_type
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.errors import ConfigError
 from segmenter_plugin.schemas import activity_fields, provenance_fields, score_fields, segment_fields
 from segmenter_plugin.store.affinity import affinity_view
 from segmenter_plugin.store.fields import arrow_field, feast_field, key_type
-from segmenter_plugin.store.names import FeatureNames
 
 #: Tags by which retrieval recognises our views, whatever prefix they carry.
 FOLDER_TAG = "segmenter.view"

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmenter_plugin.data.event_block import EventBlock, event_columns, microseconds, places_of, running
+from segmenter_plugin.data.event_block import EventBlock, event_columns, microseconds, places_of
+from segmenter_plugin.data.event_order import running
 from segmenter_plugin.errors import SchemaError
 
 CUTOFF = block_world.CUTOFF

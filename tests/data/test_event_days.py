@@ -64,7 +64,7 @@ def test_beside_plain_python(events, most):
     kept, bots = expected(events, most)
     assert rows_of(table.take(pa.array(days.rows))) == kept
     assert bots_of(days.bots(None)) == bots
-    assert days.user_count == len({event[0] for event in events})
+    assert len(days.users) == len({event[0] for event in events})
     assert days.kept.sum() == len(kept)
 
 

@@ -287,7 +287,7 @@ def test_rows_beside_many_of_the_same_user_are_not_paired_up(shop):
 
 
 def test_names_and_features_are_those_that_are_declared_to_feast(team):
-    from segmenter_plugin.store.names import FeatureNames
+    from segmenter_plugin.data.feature_names import FeatureNames
 
     ours = published_views(team.config)
     assert tuple(ours) == FeatureNames.of(team.config).folders

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.data.partition import data_files
 from segmenter_plugin.errors import StoreError, UserError
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.lookup import lookup, point_in_time
-from segmenter_plugin.store.names import FeatureNames
 
 
 def _published(config, cutoff):

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.data.partition import MANIFEST, data_files, read_manifest
 from segmenter_plugin.errors import MissingStageError, StoreError, UserError
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.publish import publish
-from segmenter_plugin.store.names import FeatureNames
 
 CREATED = "2017-10-02T08:00:00Z"
 

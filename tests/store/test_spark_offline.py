@@ -42,9 +42,9 @@ entity_key_serialization_version: 3
 @pytest.fixture(scope="module")
 def shops(shop, spark, tmp_path_factory):
     """One root with two published cutoffs, and three Feast repositories that read it: by duckdb, path and table."""
+    from segmenter_plugin.data.feature_names import FeatureNames
     from segmenter_plugin.stages.layout import Layout
     from segmenter_plugin.stages.publish import publish
-    from segmenter_plugin.store.names import FeatureNames
     from segmenter_plugin.store.repository import open_store
     from segmenter_plugin.store.sources import published_source
     from segmenter_plugin.store.views import views_from_config

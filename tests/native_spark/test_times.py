@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from native_spark.times import parse_times
 from pyspark.sql import functions as F  # noqa: N812
 
+from native_spark.times import parse_times
 from segmenter_plugin.config import parse_config
 from segmenter_plugin.errors import EventsError
 

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
+
 from native_spark import events as module
 from native_spark.events import REASONS, clean_events, event_columns
-
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import parse_config
 from segmenter_plugin.errors import EventsError

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import shop_tables
 
+from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.errors import ConfigError
-from segmenter_plugin.store.names import FeatureNames
 
 
 def test_the_prefix_is_in_the_registry_and_not_in_the_folders():
@@ -23,8 +24,8 @@ def test_the_prefix_is_in_the_registry_and_not_in_the_folders():
     assert names.push_source(names.scores) == "shop_user_scores_g2_push"
 
 
-def test_a_configuration_gives_them(shop, tmp_path):
-    config = shop.shop_config(tmp_path, generation="g3", name_prefix="a_")
+def test_a_configuration_gives_them(tmp_path):
+    config = shop_tables.shop_config(tmp_path, generation="g3", name_prefix="a_")
     assert FeatureNames.of(config) == FeatureNames("g3", "a_")
 
 
