@@ -5,20 +5,16 @@ from pathlib import Path
 from feast import Entity
 
 from segmenter_plugin.config import load_config
-from segmenter_plugin.data.feature_names import FeatureNames
-from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.store.fields import key_type
-from segmenter_plugin.store.publish import published_user_type
+from segmenter_plugin.store.publications import published_key_type
 
 # Names and columns derive from the same segmenter.toml that the jobs read, one folder up.
 # Two copies of these names would drift apart; here a renamed task renames its feature.
 config = load_config(Path(__file__).resolve().parent.parent / "segmenter.toml")
-names = FeatureNames.of(config)
-layout = Layout.of(config)
 
 # Feast must know whether ids are strings or integers: the published rows say.
 # So publish once before the first `feast apply`.
-user_type = published_user_type([layout.features(folder) for folder in names.folders], config.store.join_key)
+user_type = published_key_type(config)
 
 # An entity is what you look features up by; its join key is a column of every table below.
 # Ranking models pass {"user_id": ...} and get all views of the service in one call.

@@ -27,6 +27,8 @@ class Columns:
 
     sequence_length = "sequence_length"
     embedding = "embedding"
+    #: A user's scores as one number in [0, 1].
+    value_score = "value_score"
     segment_id = "segment_id"
     segment_name = "segment_name"
 

@@ -8,23 +8,27 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from segmenter_plugin.clock import parse_time, zone
 from segmenter_plugin.columns import PURCHASE, Columns
 from segmenter_plugin.contract import ContractConfig
 from segmenter_plugin.errors import ConfigError, SegmenterError
+from segmenter_plugin.learning import (
+    EncoderConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    ScoresConfig,
+    TimeText,
+    TrainingConfig,
+)
 from segmenter_plugin.storage import StoreConfig
 from segmenter_plugin.tasks import TaskConfig
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-#: A time as written: text, or what TOML itself parses; resolved with the events' zone by `Config`.
-TimeText = Annotated[str, BeforeValidator(lambda value: value if isinstance(value, str) else str(value))]
-
 
 #: What activity counts besides event types.
 _COUNTED = ("event", "order", "session", "active_day")
@@ -79,7 +83,9 @@ class EventsConfig(Section):
 
     path: str | None = None
     table: str | None = None
-    format: Literal["parquet", "csv"] = "parquet"
+    #: parquet and csv are read as this package does it; any other is a format of Spark's reader, with its options.
+    format: Annotated[str, Field(pattern=r"^[A-Za-z][\w.\-]*$")] = "parquet"
+    options: dict[str, str] = {}
     columns: EventColumnsConfig
     #: Our event type -> the owner's names of it; `purchase` brings money in, `return` takes it back.
     types: dict[str, tuple[str, ...]] = Field(default={PURCHASE: (PURCHASE,)})
@@ -100,6 +106,11 @@ class EventsConfig(Section):
         if (self.path is None) == (self.table is None):
             raise ValueError(
                 "give either path (a file, folder or glob) or table (a Spark table), not both and not neither"
+            )
+        if self.options and (self.table is not None or self.format in ("parquet", "csv")):
+            raise ValueError(
+                f"options = {self.options} are for a path in a format of Spark's own reader, "
+                "not for a table, parquet or csv"
             )
         if (self.columns.event_type is None) == (self.constant_event_type is None):
             raise ValueError("give either columns.event_type or constant_event_type, not both and not neither")
@@ -131,6 +142,8 @@ class WindowsConfig(Section):
 
     observation_days: PositiveInt = 365
     activity_days: tuple[PositiveInt, ...] = (1, 7, 28, 90)
+    #: Columns of whose values it is known how popular they are, and whether they become so (`data.value_traffic`).
+    trend_columns: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _nested(self) -> Self:
@@ -149,59 +162,6 @@ class SequencesConfig(Section):
     """What the encoder reads of one user."""
 
     length: Annotated[int, Field(ge=2, le=8192)] = 128
-
-
-class TrainingConfig(Section):
-    """On which cutoffs to train, and which users to keep out for early stopping."""
-
-    cutoffs: tuple[TimeText, ...] = ()
-    #: A later cutoff that `segmenter train` judges the weights on.
-    evaluation_cutoff: TimeText | None = None
-    validation_share: Share = 0.15
-    seed: int = 7
-
-
-class EncoderConfig(Section):
-    """The backbone. `hf_config` (a folder or hub name that `AutoConfig` reads) replaces the preset's sizes."""
-
-    preset: Literal["small", "base", "large"] = "small"
-    hf_config: str | None = None
-    embedding_size: PositiveInt = 64
-    dropout: Share = 0.3
-    #: Values seen less often count as unknown: rare items tell users apart, which is learning by heart.
-    min_count: PositiveInt = 10
-    max_vocabulary: PositiveInt = 20_000
-
-
-class PretrainConfig(Section):
-    """Self-supervised training on the sequences."""
-
-    objective: str = "masked_event"
-    epochs: Annotated[float, Field(ge=0)] = 2
-    batch_size: PositiveInt = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    mask_probability: Annotated[float, Field(gt=0, lt=1)] = 0.2
-
-
-class FinetuneConfig(Section):
-    """Supervised training on the value labels: heads first, on the frozen encoder, then the whole."""
-
-    probe_epochs: Annotated[float, Field(ge=0)] = 10
-    probe_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    epochs: Annotated[float, Field(ge=0)] = 2
-    batch_size: PositiveInt = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
-    #: Share of events hidden at each step, drawn anew: a user's items are soon learnt by heart otherwise.
-    event_dropout: Share = 0.3
-    patience: PositiveInt = 3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    task_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _trains(self) -> Self:
-        if not self.probe_epochs and not self.epochs:
-            raise ValueError("probe_epochs and epochs are both 0, so nothing would be trained")
-        return self
 
 
 class SegmentsConfig(Section):
@@ -223,6 +183,7 @@ class Config(Section):
     encoder: EncoderConfig = EncoderConfig()
     pretrain: PretrainConfig = PretrainConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    scores: ScoresConfig = ScoresConfig()
     segments: SegmentsConfig = SegmentsConfig()
     store: StoreConfig = StoreConfig()
 
@@ -233,11 +194,18 @@ class Config(Section):
             raise ValueError(f"two [[tasks]] derive the same column: {sorted(columns)}; give them different names")
         for task in self.tasks:
             self._check_task(task)
-        unknown = sorted(set(self.finetune.task_weights) - {task.name for task in self.tasks})
-        if unknown:
-            raise ValueError(f"finetune.task_weights names {unknown}, which no [[tasks]] entry has")
+        self._check_task_names("finetune.task_weights", self.finetune.task_weights, self.tasks)
+        scored = [task for task in self.tasks if task.kind in ("binary", "value")]
+        self._check_task_names("scores.value_weights", self.scores.value_weights, scored)
         self._check_times()
+        self._check_trends()
         return self
+
+    @staticmethod
+    def _check_task_names(key: str, weights: Mapping[str, float], tasks: Sequence[TaskConfig]) -> None:
+        unknown = sorted(set(weights) - {task.name for task in tasks})
+        if unknown:
+            raise ValueError(f"{key} names {unknown}; it may name {sorted(task.name for task in tasks)} of [[tasks]]")
 
     def _check_times(self) -> None:
         cutoffs = self.training_cutoffs
@@ -265,12 +233,31 @@ class Config(Section):
                 )
         if task.kind == "value" and self.events.columns.price is None:
             raise ValueError(f"task {task.name!r} predicts money, but [events.columns] maps no price")
-        columns = self.events.columns
-        targets = {name for name in (Columns.item_id, Columns.category, Columns.brand) if name in columns.mapped}
-        targets |= set(columns.categorical)
+        targets = self._things()
         if task.target is not None and task.target not in targets:
             raise ValueError(
                 f"task {task.name!r} has target = {task.target!r}; allowed are the mapped columns {sorted(targets)}"
+            )
+
+    def _things(self) -> set[str]:
+        """Columns that say what an event was about."""
+        columns = self.events.columns
+        mapped = {name for name in (Columns.item_id, Columns.category, Columns.brand) if name in columns.mapped}
+        return mapped | set(columns.categorical)
+
+    def _check_trends(self) -> None:
+        named = self.windows.trend_columns
+        if set(named) - self._things():
+            raise ValueError(
+                f"windows.trend_columns = {list(named)}; allowed are the mapped columns {sorted(self._things())}"
+            )
+        kinds = [name.removesuffix("_id") for name in named]
+        taken = {f"{kind}_{statistic}" for kind in kinds for statistic in ("trend", "popularity")}
+        clashes = taken & set(self.events.columns.numeric)
+        if clashes or len(set(kinds)) < len(kinds):
+            raise ValueError(
+                f"windows.trend_columns = {list(named)} derive the same column twice, or as the numeric columns "
+                f"{sorted(clashes)} do; drop one of them"
             )
 
     def time(self, value: str | datetime) -> datetime:

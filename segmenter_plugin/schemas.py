@@ -45,7 +45,7 @@ def activity_fields(config: Config) -> list[pa.Field]:
 
     Per window of `activity_days` and the whole observation: event, order, session, active-day and per-type counts;
     sums of money where there is a price. Over the whole observation: ages, tenure, distinct counts, prices, and the
-    values of each further numeric column.
+    values of each further numeric column. Over 28 days: trend and popularity of each of `windows.trend_columns`.
     """
     has_price = Columns.price in config.events.columns.mapped
     windows = sorted({*config.windows.activity_days, config.windows.observation_days})
@@ -69,7 +69,19 @@ def activity_fields(config: Config) -> list[pa.Field]:
     further = []
     for name in config.events.columns.numeric:
         further += [pa.field(f"{name}_known_count", pa.int64()), pa.field(f"{name}_mean", pa.float64())]
+    further += [pa.field(name, pa.float64()) for name in trend_names(config)]
     return [*counts, *sums, *ages, *distinct_counts, *further]
+
+
+def trend_name(column: str, statistic: str) -> str:
+    """Name of the aggregate that holds the mean ``trend`` or ``popularity`` of a column's values."""
+    return f"{column.removesuffix('_id')}_{statistic}_mean"
+
+
+def trend_names(config: Config) -> list[str]:
+    """The aggregates that depend on what other users do, too."""
+    statistics = ("trend", "popularity")
+    return [trend_name(column, statistic) for column in config.windows.trend_columns for statistic in statistics]
 
 
 def key_fields(user_type: pa.DataType) -> list[pa.Field]:
@@ -102,17 +114,19 @@ def labels_schema(config: Config, user_type: pa.DataType) -> pa.Schema:
 
 
 def score_fields(config: Config) -> list[pa.Field]:
-    """Outputs of the heads, in the order of `[[tasks]]`."""
+    """Outputs of the heads, in the order of `[[tasks]]`; then `value_score`, where a task is binary or value."""
     return _task_fields(config.tasks)
 
 
 def _task_fields(tasks: Sequence[TaskConfig]) -> list[pa.Field]:
     plural = pa.list_(pa.float32())
-    return [
+    fields = [
         pa.field(name, plural if name.endswith("_probabilities") else pa.float32())
         for task in tasks
         for name in task.score_columns
     ]
+    rated = any(task.rates_a_user for task in tasks)
+    return [*fields, pa.field(Columns.value_score, pa.float32())] if rated else fields
 
 
 def provenance_fields() -> list[pa.Field]:
@@ -121,7 +135,7 @@ def provenance_fields() -> list[pa.Field]:
 
 
 def scores_schema(config: Config, user_type: pa.DataType) -> pa.Schema:
-    """What scoring yields: embedding, head outputs, provenance."""
+    """What scoring yields: embedding, head outputs with `value_score`, provenance."""
     return scores_schema_of(config.tasks, user_type)
 
 

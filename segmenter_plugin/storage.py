@@ -33,6 +33,10 @@ class StoreConfig(BaseModel):
     table_format: Literal["parquet", "delta"] = "parquet"
     #: Spark tables that hold the rows instead of our folders: ``lake.features.{view}``.
     table: str | None = None
+    #: Where published rows lie instead of under the root: ``s3://bucket/prefix``.
+    published: Annotated[str, Field(pattern=r"^s3://[^/*?\[]+(/[^/*?\[]+)*$")] | None = None
+    #: Of a store that speaks S3 and is not Amazon's: ``https://minio.shop.example:9000``.
+    published_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+$")] | None = None
 
     @model_validator(mode="after")
     def _format_is_read(self) -> Self:
@@ -56,6 +60,19 @@ class StoreConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _places_can_be(self) -> Self:
+        if "://" in self.root:
+            raise ValueError(
+                f"root = {self.root!r} is no folder: what jobs exchange needs a file system that renames; "
+                'published rows may lie elsewhere, with published = "s3://..."'
+            )
+        if self.published is not None and self.table is not None:
+            raise ValueError(f"published = {self.published!r} and table = {self.table!r}: the rows lie in one of them")
+        if self.published is None and self.published_endpoint is not None:
+            raise ValueError(f'published_endpoint = {self.published_endpoint!r} needs published = "s3://..."')
+        return self
+
 
 def published_folder(root: Path, view: str) -> Path:
     """All published partitions of one view: ``features/<view>/cutoff=<time>/*.parquet``."""
@@ -65,3 +82,25 @@ def published_folder(root: Path, view: str) -> Path:
 def published_table(root: Path, view: str) -> Path:
     """The Delta table of one view, where ``[store] table_format`` says so."""
     return root / "features_delta" / view
+
+
+def published_manifests(root: Path, view: str) -> Path:
+    """Manifests of a Delta table's partitions: on a file system, wherever the table is.
+
+    A vacuum removes from the table's folder what is not the table's, unless its name begins so.
+    """
+    return published_table(root, view) / "_manifests"
+
+
+def published_uri(store: StoreConfig, view: str) -> str:
+    """The same folder or table where ``[store] published`` says that rows lie in a bucket."""
+    folder = published_table if store.table_format == "delta" else published_folder
+    return f"{store.published}/{folder(Path(), view).as_posix()}"
+
+
+def spark_address(place: str) -> str:
+    """A path or an address as Spark takes it: its S3 file system is Hadoop's, which is called s3a."""
+    if place.startswith("s3://"):
+        return f"s3a://{place.removeprefix('s3://')}"
+    # The scheme, because without it a cluster would look in its own default file system.
+    return place if "://" in place else f"file://{place}"

@@ -11,6 +11,9 @@ from segmenter_plugin.columns import PURCHASE
 
 Kind = Literal["binary", "value", "multiclass", "multilabel"]
 
+#: Percentiles of money that a value task's scores hold.
+PERCENTILES = (10, 50, 90)
+
 
 class TaskConfig(BaseModel):
     """One prediction over the window ``[cutoff + gap_days, cutoff + gap_days + prediction_days)``.
@@ -69,14 +72,23 @@ class TaskConfig(BaseModel):
 
     @property
     def score_columns(self) -> tuple[str, ...]:
-        """Columns that scoring adds for this task.
+        """Columns that scoring adds for this task, the one to rank users by first.
 
-        binary: ``purchase_14d_probability``; value: ``spend_28d_expected`` (currency) and
-        ``spend_28d_probability`` (of spending at all); multiclass and multilabel: one probability a class, as one
-        list column ``..._probabilities`` in the order that the artifact's config names.
+        | kind | columns |
+        |---|---|
+        | binary | ``purchase_14d_probability`` |
+        | value | ``spend_28d_expected`` (the mean, currency), ``spend_28d_probability`` (of spending at all), |
+        | | ``spend_28d_p10``, ``_p50``, ``_p90`` (percentiles, currency) |
+        | multiclass, multilabel | ``..._probabilities``: a list, in the order that the artifact's classes have |
         """
-        by_kind = {"binary": ("probability",), "value": ("expected", "probability")}
+        value = ("expected", "probability", *(f"p{percentile}" for percentile in PERCENTILES))
+        by_kind = {"binary": ("probability",), "value": value}
         return tuple(f"{self.window_name}_{suffix}" for suffix in by_kind.get(self.kind, ("probabilities",)))
+
+    @property
+    def rates_a_user(self) -> bool:
+        """Whether the scores are one number a user, which `value_score` can be made of."""
+        return self.kind in ("binary", "value")
 
     def window(self, cutoff: datetime) -> tuple[datetime, datetime]:
         """Prediction window ``[start, end)`` of a cutoff."""

@@ -134,8 +134,12 @@ def scores_table(
         "purchase_14d_probability": probability.astype(np.float32),
         "spend_14d_expected": (probability * rate * 20).astype(np.float32),
         "spend_14d_probability": probability.astype(np.float32),
+        "spend_14d_p10": np.zeros(count, np.float32),
+        "spend_14d_p50": np.where(probability > 0.5, rate * 15, 0.0).astype(np.float32),
+        "spend_14d_p90": (rate * 40).astype(np.float32),
         "funnel_14d_probabilities": list(ladder.astype(np.float32)),
         "taste_14d_probabilities": list(liked.astype(np.float32)),
+        "value_score": (probability / 2 + rate / (rate + 1) / 2).astype(np.float32),
         "model_version": [version] * count,
         "trained_through": pa.array([trained_through] * count, TIMESTAMP),
     }

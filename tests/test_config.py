@@ -87,6 +87,22 @@ def _events(tree, **changes):
         (lambda tree: _events(tree, latest_timestamp="1980-01-01"), "latest_timestamp"),
         (lambda tree: tree | {"windows": {"activity_days": [28, 7]}}, "ascending"),
         (lambda tree: tree | {"windows": {"activity_days": [400]}}, "longer than observation_days"),
+        (
+            lambda tree: tree | {"contract": {"warn_quarantined_share": 0.2, "stop_quarantined_share": 0.1}},
+            r"warn_quarantined_share = 0\.2 is above stop_quarantined_share = 0\.1",
+        ),
+        (lambda tree: _events(tree, format="or c"), "pattern"),
+        (lambda tree: _events(tree, format="csv", options={"sep": ";"}), "options = .* Spark's own reader"),
+        (lambda tree: _events(tree, path=None, table="shop.events", format="orc", options={"a": "b"}), "options ="),
+        (lambda tree: tree | {"windows": {"trend_columns": ["brand"]}}, r"allowed are .*\['category', 'item_id'\]"),
+        (lambda tree: tree | {"windows": {"trend_columns": ["item_id", "item_id"]}}, "the same column twice"),
+        (
+            lambda tree: (
+                _events(tree, columns=tree["events"]["columns"] | {"numeric": ["item_trend"]})
+                | {"windows": {"trend_columns": ["item_id"]}}
+            ),
+            r"numeric columns \['item_trend'\]",
+        ),
         (lambda tree: tree | {"training": {"cutoffs": ["2017-13-01"]}}, "not a time"),
         (lambda tree: tree | {"training": {"cutoffs": ["2017-01-01", "2017-01-01T00:00:00Z"]}}, "repeats"),
         (

@@ -8,7 +8,9 @@ from segmenter_plugin.schemas import (
     behaviour_schema,
     conform,
     labels_schema,
+    score_fields,
     scores_schema,
+    scores_schema_of,
     segments_schema,
     user_type_of,
 )
@@ -38,6 +40,20 @@ def test_every_table_starts_with_user_and_cutoff(config):
     ):
         assert schema.names[:2] == ["user_id", "event_timestamp"]
         assert schema.field("event_timestamp").type == pa.timestamp("us", tz="UTC")
+
+
+def test_scores_hold_each_tasks_columns_and_one_number_for_all(config):
+    names = [field.name for field in score_fields(config)]
+    assert names == [*(name for task in config.tasks for name in task.score_columns), "value_score"]
+    assert {field.type for field in score_fields(config)} == {pa.float32()}
+    assert scores_schema(config, pa.int64()) == scores_schema_of(config.tasks, pa.int64())
+
+
+def test_classes_alone_give_no_value_score(tree):
+    ladder = {"name": "funnel", "kind": "multiclass", "prediction_days": 7, "ladder": ["view", "purchase"]}
+    config = parse_config(tree | {"tasks": [ladder]})
+    assert score_fields(config) == [pa.field("funnel_7d_probabilities", pa.list_(pa.float32()))]
+    assert scores_schema(config, pa.int64()) == scores_schema_of(config.tasks, pa.int64())
 
 
 def test_conform_orders_and_casts(config):

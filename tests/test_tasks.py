@@ -11,7 +11,8 @@ def test_names_derive_from_the_window():
     assert task.label_column == "purchase_14d_label"
     assert task.score_columns == ("purchase_14d_probability",)
     gapped = TaskConfig(name="spend", kind="value", prediction_days=28, gap_days=7)
-    assert gapped.score_columns == ("spend_28d_gap7d_expected", "spend_28d_gap7d_probability")
+    suffixes = ("expected", "probability", "p10", "p50", "p90")
+    assert gapped.score_columns == tuple(f"spend_28d_gap7d_{suffix}" for suffix in suffixes)
 
 
 def test_the_window_starts_after_the_gap():

@@ -52,15 +52,19 @@ def in_one_piece(table: pa.Table) -> pa.Table:
     return pa.table(columns, schema=table.schema)
 
 
-def split(table: pa.Table, parts: npt.NDArray[np.int32], count: int) -> Iterator[tuple[int, pa.Table]]:
+def split(
+    table: pa.Table, parts: npt.NDArray[np.int32], count: int, places: npt.NDArray[np.int64] | None = None
+) -> Iterator[tuple[int, pa.Table]]:
     """The rows of each part that has any, in the order that they have.
 
     Args:
-        table: N rows, columns of one chunk each.
+        table: Rows in columns of one chunk each.
         parts: (N,) which part each row belongs to, below `count`.
         count: How many parts there are.
+        places: (N,) where in the table the rows are; all of them, if not given.
     """
     order = np.argsort(parts.astype(np.uint16) if count <= 1 << 16 else parts, kind="stable")
+    order = order if places is None else places[order]
     rows = table.take(pa.array(order))
     ends = np.cumsum(np.bincount(parts, minlength=count))
     for part in np.flatnonzero(np.diff(ends, prepend=0)):

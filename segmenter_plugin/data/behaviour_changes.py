@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def is_age(column: str) -> bool:
     return column == "tenure_days" or column.endswith("recency_days")
 
 
-def changed_rows(before: Path | None, after: Path, passed: timedelta) -> Flags:
+def changed_rows(before: Path | None, after: Path, passed: timedelta, shared: Collection[str] = ()) -> Flags:
     """Which rows of a behaviour file differ from the user's row at an earlier cutoff by more than that.
 
     A user who is not in the earlier file counts as changed: in files that were split otherwise nearly everyone does,
@@ -35,6 +35,7 @@ def changed_rows(before: Path | None, after: Path, passed: timedelta) -> Flags:
         before: File of the same bucket at the earlier cutoff; None where there is none.
         after: File of behaviour.
         passed: From the earlier cutoff to the later one.
+        shared: Columns that other users' events move (`schemas.trend_names`): only null and not null tell them apart.
 
     Returns:
         (N,) flags of the rows of `after`. A user is unchanged if the sequences and all aggregates are equal, and the
@@ -54,7 +55,8 @@ def changed_rows(before: Path | None, after: Path, passed: timedelta) -> Flags:
     for name in new.schema_arrow.names:
         if name in _KEYS or not len(here):
             continue
-        differs = _differs(name, _read(old, name).take(pa.array(there)), _read(new, name).take(pa.array(here)), passed)
+        earlier, later = _read(old, name).take(pa.array(there)), _read(new, name).take(pa.array(here))
+        differs = _one_is_null(earlier, later) if name in shared else _differs(name, earlier, later, passed)
         changed[here[differs]] = True
         # The next column is compared for those only of whom nothing has told them apart yet.
         here, there = here[~differs], there[~differs]
@@ -94,8 +96,12 @@ def _micros(days: pa.Array, more: timedelta) -> pa.Array:
 
 
 def _unequal(old: pa.Array, new: pa.Array) -> Flags:
-    one_is_null = pc.xor(old.is_null(), new.is_null())
-    return pc.or_(one_is_null, pc.fill_null(pc.not_equal(old, new), False)).to_numpy(zero_copy_only=False)
+    differs: Flags = pc.fill_null(pc.not_equal(old, new), False).to_numpy(zero_copy_only=False)
+    return differs | _one_is_null(old, new)
+
+
+def _one_is_null(old: pa.Array, new: pa.Array) -> Flags:
+    return pc.xor(old.is_null(), new.is_null()).to_numpy(zero_copy_only=False)
 
 
 def _unequal_lists(old: pa.ListArray, new: pa.ListArray) -> Flags:

@@ -18,6 +18,7 @@ Days are 24 hours counted back from the cutoff, so a window of d days holds at m
 | ``distinct_item_count``, ... | distinct values; null is none |
 | ``<name>_known_count`` | events with a value in the further numeric column ``<name>`` (browse time, a rating) |
 | ``<name>_mean`` | of these values; null without one (5) |
+| ``<of>_trend_mean``, ``<of>_popularity_mean`` | of the values met in the last 28 days (`block_trends`) |
 
 1. Purchases of one `order_id`; where that is absent, of one `session_id`; where that is too, of one moment.
 2. By `session_id` where it is mapped (events without one belong to none); else a new session starts after a pause of
@@ -43,9 +44,11 @@ import pyarrow as pa
 from segmenter_plugin.clock import MICROS_PER_DAY
 from segmenter_plugin.columns import PURCHASE, RETURN, Columns
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.block_trends import trend_columns
 from segmenter_plugin.data.event_block import EventBlock, places_of
 from segmenter_plugin.data.event_order import Flags, Integers, running
 from segmenter_plugin.data.event_sums import NEVER, EventSums, OfType
+from segmenter_plugin.data.value_traffic import ValueTraffic
 from segmenter_plugin.schemas import activity_fields
 
 Places = npt.NDArray[np.signedinteger]
@@ -73,7 +76,9 @@ class Windows:
         return self.starts[self.observation]
 
 
-def activity_columns(block: EventBlock, sums: EventSums, windows: Windows, config: Config) -> dict[str, pa.Array]:
+def activity_columns(
+    block: EventBlock, sums: EventSums, windows: Windows, config: Config, traffic: Mapping[str, ValueTraffic]
+) -> dict[str, pa.Array]:
     """Aggregates of each user's observation window.
 
     Args:
@@ -81,6 +86,7 @@ def activity_columns(block: EventBlock, sums: EventSums, windows: Windows, confi
         sums: Of the block.
         windows: Ranges of `windows.activity_days` and `windows.observation_days`.
         config: Which event types and columns there are.
+        traffic: What all users met, of each of `windows.trend_columns`.
 
     Returns:
         `schemas.activity_fields`, (U,) each.
@@ -90,6 +96,7 @@ def activity_columns(block: EventBlock, sums: EventSums, windows: Windows, confi
     columns = _counts(sums, windows, days=days, last=last, config=config)
     columns |= _money(sums, windows, config) | _ages(block, sums, windows, config) | days.gaps(windows)
     columns |= _means(block, windows, config)
+    columns |= trend_columns(block, windows.first, windows.ends, windows.cutoff, traffic)
     for kind, totals in last.items():
         if kind not in ("order", "session"):
             columns[f"distinct_{kind}_count"] = pa.array(_between(totals, windows.first, windows.ends))

@@ -18,6 +18,7 @@ from segmenter_plugin.data.block_sequences import sequence_columns
 from segmenter_plugin.data.event_block import EventBlock, microseconds
 from segmenter_plugin.data.event_order import Integers
 from segmenter_plugin.data.event_sums import EventSums
+from segmenter_plugin.data.value_traffic import ValueTraffic
 from segmenter_plugin.schemas import TIMESTAMP, behaviour_schema, labels_schema
 
 
@@ -38,7 +39,11 @@ class TablesAsOf:
 
 
 def tables_as_of(
-    block: EventBlock, cutoffs: Sequence[datetime], complete_through: datetime, config: Config
+    block: EventBlock,
+    cutoffs: Sequence[datetime],
+    complete_through: datetime,
+    config: Config,
+    traffic: Mapping[str, ValueTraffic] | None = None,
 ) -> Iterator[TablesAsOf]:
     """Tables of each cutoff, one after the other.
 
@@ -47,12 +52,13 @@ def tables_as_of(
         cutoffs: Exclusive right ends of observation windows, with a zone.
         complete_through: Events are complete before this time; a label window that ends later is censored.
         config: The configuration that the block was made with.
+        traffic: Where `windows.trend_columns` names columns: what all users met of each, as of these cutoffs.
     """
     sums = EventSums.of(block, config)
     for cutoff in cutoffs:
         users, windows = _windows(block, microseconds(cutoff), config)
         sequences = sequence_columns(block, windows.first, windows.ends, config)
-        activity = activity_columns(block, sums, windows, config)
+        activity = activity_columns(block, sums, windows, config, traffic or {})
         labels = label_columns(block, sums, users, config, cutoff=cutoff, complete_through=complete_through)
         keys = _keys(block, users, windows.cutoff)
         yield TablesAsOf(

@@ -17,7 +17,7 @@ from segmenter_plugin.data.batch import RaggedSequences
 from segmenter_plugin.data.features import Features, FeaturesFit
 from segmenter_plugin.data.partition import read_batches
 from segmenter_plugin.data.split import validation_users
-from segmenter_plugin.data.targets import Labels, Target, fit_target
+from segmenter_plugin.data.targets import Labels, Target, TargetSettings, fit_target
 from segmenter_plugin.errors import SchemaError, TrainingError
 from segmenter_plugin.tasks import TaskConfig
 
@@ -78,8 +78,16 @@ def learn_features(
     return fit.features(min_count, max_vocabulary, length)
 
 
-def learn_targets(sources: Sequence[Source], tasks: Sequence[TaskConfig], split: Split) -> tuple[Target, ...]:
+def learn_targets(
+    sources: Sequence[Source], tasks: Sequence[TaskConfig], split: Split, settings: TargetSettings | None = None
+) -> tuple[Target, ...]:
     """Learn what each head needs from the training users' labels.
+
+    Args:
+        sources: The training cutoffs.
+        tasks: What is to be predicted.
+        split: Which users are for validation.
+        settings: How labels count; by default all the same.
 
     Raises:
         TrainingError: Labels that teach nothing (see `fit_target`).
@@ -90,7 +98,8 @@ def learn_targets(sources: Sequence[Source], tasks: Sequence[TaskConfig], split:
     if not batches:
         raise TrainingError("the training cutoffs hold no labels.", hint="check [training] cutoffs against the events.")
     table = pa.Table.from_batches(batches)
-    return tuple(fit_target(task, table.column(task.label_column)) for task in tasks)
+    settings = settings or TargetSettings()
+    return tuple(fit_target(task, table.column(task.label_column), settings) for task in tasks)
 
 
 def load_examples(

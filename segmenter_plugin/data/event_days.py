@@ -110,8 +110,8 @@ class EventDays:
         return pa.table(columns)
 
 
-def without_surplus(events: pa.Table, hashes: Hashes, most: int | None) -> tuple[pa.Table, pa.Table | None]:
-    """Events without what cannot stay of users who have very many of them.
+def without_surplus(events: pa.Table, hashes: Hashes, most: int | None) -> tuple[Integers | None, pa.Table | None]:
+    """Which events stay when what cannot stay of users who have very many of them is left out.
 
     Args:
         events: N clean events.
@@ -119,21 +119,22 @@ def without_surplus(events: pa.Table, hashes: Hashes, most: int | None) -> tuple
         most: How many different rows a user may have on one UTC day; None: any number.
 
     Returns:
-        The events, in no particular order; and `EventDays.dropped` of those that are gone, None where there are none.
+        Places of the events that stay, in no particular order, and `EventDays.dropped` of those that are gone; None
+        and None where all stay.
     """
     if most is None or len(hashes) <= most:
-        return events, None
+        return None, None
     # Users who share a slot are few, so a full slot is nearly always one user's: looking closer costs little then.
     slots = (hashes & np.uint64((1 << _SLOT_BITS) - 1)).astype(np.int64)
     is_full = (np.bincount(slots, minlength=1 << _SLOT_BITS) > most)[slots]
     if not is_full.any():
-        return events, None
+        return None, None
     full = np.flatnonzero(is_full)
     days = EventDays.of(events.take(pa.array(full)), most)
     dropped = days.dropped()
     if not dropped.num_rows:
-        return events, None
-    return events.take(pa.array(np.concatenate([np.flatnonzero(~is_full), full[days.rows]]))), dropped
+        return None, None
+    return np.concatenate([np.flatnonzero(~is_full), full[days.rows]]), dropped
 
 
 def _keys(owners: Integers, days: npt.NDArray[np.integer]) -> Integers:

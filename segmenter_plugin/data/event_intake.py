@@ -128,11 +128,11 @@ class EventIntake:
         hashes = hashes_of(events[Columns.user_id])
         kept, dropped = without_surplus(events, hashes, self._config.events.max_events_per_day)
         if dropped is not None:
-            hashes = hashes_of(kept[Columns.user_id])
             places = buckets_of(dropped[Columns.user_id], self._buckets)
             for bucket, part in split(dropped, places, self._buckets):
                 yield self._parcel(bucket, DROPPED, pack(part))
-        for bucket, part in split(kept, buckets_of_hashes(hashes, self._buckets), self._buckets):
+        parts = buckets_of_hashes(hashes if kept is None else hashes[kept], self._buckets)
+        for bucket, part in split(events, parts, self._buckets, kept):
             yield self._parcel(bucket, EVENTS, pack(part))
 
     def _alike(self, tables: list[pa.Table]) -> list[pa.Table]:

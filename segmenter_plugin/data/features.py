@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,9 +14,9 @@ import pyarrow.compute as pc
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.data.batch import RaggedSequences
-from segmenter_plugin.data.scaling import Moments, Scaler
+from segmenter_plugin.data.scaling import Scaler, ScalerFit
 from segmenter_plugin.data.vocabulary import ValueCounts, Vocabulary
-from segmenter_plugin.errors import ArtifactError, SchemaError
+from segmenter_plugin.errors import ArtifactError, ConfigError, SchemaError
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
@@ -102,13 +103,31 @@ class FeaturesFit:
         categorical: Categorical event columns.
         numeric: Numeric event columns.
         aggregates: Columns of aggregates.
+        hashed: Buckets of those categorical columns that have no vocabulary.
+
+    Raises:
+        ConfigError: `hashed` names a column that is not categorical.
     """
 
-    def __init__(self, categorical: tuple[str, ...], numeric: tuple[str, ...], aggregates: tuple[str, ...]) -> None:
-        self._columns = (categorical, numeric, aggregates)
-        self._counts = ValueCounts(categorical)
-        self._numbers = Moments(numeric)
-        self._context = Moments(aggregates)
+    def __init__(
+        self,
+        categorical: tuple[str, ...],
+        numeric: tuple[str, ...],
+        aggregates: tuple[str, ...],
+        hashed: Mapping[str, int] | None = None,
+    ) -> None:
+        self._hashed = dict(hashed or {})
+        unknown = sorted(set(self._hashed) - set(categorical))
+        if unknown:
+            raise ConfigError(
+                f"encoder.hashed_columns names {unknown}; it may name {sorted(categorical)}.",
+                hint="give our names of the columns, as [events.columns] has them on the left.",
+            )
+        counted = tuple(name for name in categorical if name not in self._hashed)
+        self._columns = (counted, numeric, aggregates)
+        self._counts = ValueCounts(counted)
+        self._numbers = ScalerFit(numeric)
+        self._context = ScalerFit(aggregates)
 
     def add(self, batch: pa.RecordBatch, since: datetime | None = None) -> None:
         """Take in a batch of behaviour rows.
@@ -136,7 +155,7 @@ class FeaturesFit:
 
     def features(self, min_count: int, max_vocabulary: int, length: int) -> Features:
         """The features of what was taken in."""
-        vocabulary = self._counts.vocabulary(min_count, max_vocabulary)
+        vocabulary = self._counts.vocabulary(min_count, max_vocabulary, self._hashed)
         return Features(vocabulary, self._numbers.scaler(), self._context.scaler(), length)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from segmenter_plugin.data.quantiles import QuantileSketch
 from segmenter_plugin.errors import ArtifactError
 
 Floats = npt.NDArray[np.float64]
 #: A value further out than this many standard deviations says no more than "very far out".
 _LIMIT = 8.0
+#: Pieces that a column's values are cut into, of about equal mass.
+_PIECES = 16
 
 
 def signed_log(values: Floats) -> Floats:
@@ -28,11 +32,13 @@ class Scaler:
         names: The columns, (C,).
         mean: (C,), of the log-scaled values.
         std: (C,), of the log-scaled values; 1 where a column is constant.
+        edges: Of each column's pieces, ascending, as `transform` gives its values; empty where a column is constant.
     """
 
     names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    edges: tuple[tuple[float, ...], ...]
 
     @property
     def width(self) -> int:
@@ -55,7 +61,8 @@ class Scaler:
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists."""
-        return {"names": list(self.names), "mean": list(self.mean), "std": list(self.std)}
+        edges = [list(column) for column in self.edges]
+        return {"names": list(self.names), "mean": list(self.mean), "std": list(self.std), "edges": edges}
 
     @classmethod
     def from_json(cls, tree: Any) -> Scaler:
@@ -66,18 +73,25 @@ class Scaler:
         """
         try:
             names, mean, std = (tuple(tree[key]) for key in ("names", "mean", "std"))
-        except (KeyError, TypeError) as error:
-            raise ArtifactError("a scaler lacks its names, mean or std.") from error
-        if not len(names) == len(mean) == len(std) or any(not value > 0 for value in std):
-            raise ArtifactError("a scaler's names, mean and std do not fit together.")
-        return cls(names, tuple(map(float, mean)), tuple(map(float, std)))
+            edges = tuple(tuple(map(float, column)) for column in tree["edges"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError("a scaler lacks its names, mean, std or edges.") from error
+        if not len(names) == len(mean) == len(std) == len(edges) or any(not value > 0 for value in std):
+            raise ArtifactError("a scaler's names, mean, std and edges do not fit together.")
+        if any(low >= high for column in edges for low, high in pairwise(column)):
+            raise ArtifactError("a scaler's edges do not ascend.")
+        return cls(names, tuple(map(float, mean)), tuple(map(float, std)), edges)
 
 
-class Moments:
-    """Streaming mean and variance of log-scaled columns (Chan, Golub and LeVeque 1983: merged without cancellation)."""
+class ScalerFit:
+    """Learns a `Scaler` batch by batch.
+
+    Mean and variance are merged without cancellation (Chan, Golub and LeVeque 1983).
+    """
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
+        self._quantiles = [QuantileSketch() for _ in names]
         self._count = np.zeros(len(names))
         self._mean = np.zeros(len(names))
         self._squares = np.zeros(len(names))
@@ -95,9 +109,22 @@ class Moments:
         self._mean = self._mean + delta * weight
         self._squares = self._squares + squares + delta**2 * self._count * weight
         self._count = total
+        for column, sketch in enumerate(self._quantiles):
+            sketch.add(values[:, column])
 
     def scaler(self) -> Scaler:
         """The scaler of what was taken in."""
         std = np.sqrt(self._squares / np.maximum(self._count, 1))
         std = np.where(std > 1e-6, std, 1.0)
-        return Scaler(self._names, tuple(self._mean.tolist()), tuple(std.tolist()))
+        edges = tuple(
+            _scaled_edges(sketch.edges(_PIECES), mean, deviation)
+            for sketch, mean, deviation in zip(self._quantiles, self._mean, std, strict=True)
+        )
+        return Scaler(self._names, tuple(self._mean.tolist()), tuple(std.tolist()), edges)
+
+
+def _scaled_edges(edges: Floats, mean: float, std: float) -> tuple[float, ...]:
+    scaled = np.unique(np.clip((signed_log(edges) - mean) / std, -_LIMIT, _LIMIT))
+    # Edges that single precision cannot tell apart would make a piece of width 0.
+    kept = np.unique(scaled.astype(np.float32)).astype(np.float64)
+    return tuple(kept.tolist()) if len(kept) > 1 else ()

@@ -7,7 +7,10 @@ Legend of shapes, used in every docstring of this room:
     D  size of the embedding that a user gets
     F  numbers an event (values and indicators)
     C  numbers of the context (aggregates and indicators)
-    M  masked events of a batch
+    M  masked or predicted events of a batch
+    S  slices of sequences, some to a user
+    R  states that predict events, each any number of them
+    P  pieces that numbers are cut into
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ class UserEncoder:
         trained_through: The latest event time, label windows included, that any weight has seen; UTC.
         heads: Of the tasks; None after pretraining.
         metrics: What training measured; for readers only.
+        data: What it was trained on; for readers only.
 
     Example:
         ``UserEncoder.from_pretrained("runs/demo/artifacts/encoder").encode(behaviour_table)``
@@ -69,6 +70,7 @@ class UserEncoder:
     trained_through: datetime
     heads: TaskHeads | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -117,6 +119,7 @@ class UserEncoder:
             "model_version": self.model_version,
             "vocabulary_hash": self.features.vocabulary.content_hash,
             "metrics": dict(self.metrics),
+            "data": dict(self.data),
             "versions": {package: version(package) for package in _PACKAGES},
         }
         (folder / _WEIGHTS).write_bytes(self._weights())
@@ -134,7 +137,7 @@ class UserEncoder:
         """
         folder = current(Path(folder))
         config = _read_config(folder)
-        vocabulary = Vocabulary.from_json(_read_json(folder / _VOCABULARY))
+        vocabulary = _read_vocabulary(folder, config.get("vocabulary_hash"))
         try:
             weights = (folder / _WEIGHTS).read_bytes()
             features = Features.from_json(config["features"], vocabulary)
@@ -143,7 +146,7 @@ class UserEncoder:
             heads = TaskHeads(targets, encoder.settings.embedding_size, encoder.settings.dropout) if targets else None
             _load(weights, encoder, heads)
             through = parse_time(config["trained_through"])
-            model = cls(encoder, features, through, heads, config.get("metrics", {}))
+            model = cls(encoder, features, through, heads, config.get("metrics", {}), config.get("data", {}))
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ArtifactError(f"the artifact {str(folder)!r} is damaged: {error}.", hint=_HINT) from error
         except SegmenterError as error:
@@ -210,6 +213,17 @@ def _read_config(folder: Path) -> dict[str, Any]:
             hint="upgrade segmenter-plugin, or train the artifact again with this version.",
         )
     return config
+
+
+def _read_vocabulary(folder: Path, expected: Any) -> Vocabulary:
+    vocabulary = Vocabulary.from_json(_read_json(folder / _VOCABULARY))
+    if vocabulary.content_hash != expected:
+        raise ArtifactError(
+            f"the vocabulary of the artifact {str(folder)!r} does not fit it: it hashes to {vocabulary.content_hash}, "
+            f"config.json says {expected!r}, so its numbers would mean other values.",
+            hint=f"put back the {_VOCABULARY} that was saved with these weights, or train again.",
+        )
+    return vocabulary
 
 
 def _read_json(path: Path) -> Any:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, AutoModel
 
-from segmenter_plugin.config import EncoderConfig
 from segmenter_plugin.data.features import Features
-from segmenter_plugin.errors import ArtifactError, ConfigError
+from segmenter_plugin.errors import ArtifactError
+from segmenter_plugin.learning import EncoderConfig
+from segmenter_plugin.model.backbone import backbone_config
 from segmenter_plugin.model.context_embedding import ContextEmbedding
 from segmenter_plugin.model.event_embedding import EventEmbedding
+from segmenter_plugin.model.number_embedding import NUMBER_EMBEDDINGS
 from segmenter_plugin.model.tensors import TensorBatch
 
-#: Width, layers and heads of the ModernBERT presets (Warner et al. 2024, arXiv 2412.13663).
-PRESETS = {"small": (64, 2, 4), "base": (256, 6, 4), "large": (768, 12, 12)}
 #: Hidden width of the aggregates' layers beside the sequence.
 _CONTEXT_WIDTH = 128
-#: Dropout inside attention loses the fused kernel: on a CPU a training step then takes 2.7 times as long.
-_ATTENTION_DROPOUTS = ("attention_dropout", "attention_probs_dropout_prob", "attn_pdrop")
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,8 @@ class EncoderSettings:
     Attributes:
         backbone: A Hugging Face configuration as a dictionary, `model_type` included.
         sizes: Vocabulary size by categorical column.
-        numeric_width: F.
+        numeric_encoding: How an event's numbers become a vector, by its name in `NUMBER_EMBEDDINGS`.
+        numeric_edges: Edges of the pieces of each number of an event.
         context_width: C.
         embedding_size: D.
         dropout: Dropout of the embedding's and context's layers.
@@ -40,30 +38,31 @@ class EncoderSettings:
 
     backbone: dict[str, Any]
     sizes: dict[str, int]
-    numeric_width: int
+    numeric_encoding: str
+    numeric_edges: list[list[float]]
     context_width: int
     embedding_size: int
     dropout: float
+
+    @property
+    def numeric_width(self) -> int:
+        """F."""
+        return 2 * len(self.numeric_edges)
 
     @classmethod
     def of(cls, config: EncoderConfig, features: Features) -> EncoderSettings:
         """The settings that a configuration and the data's features give.
 
         Raises:
-            ConfigError: `hf_config` cannot be read, or its positions do not hold a sequence.
+            ConfigError: The backbone cannot be read, or its positions do not hold a sequence.
         """
-        backbone = _preset(config) if config.hf_config is None else _named(config.hf_config)
-        positions = getattr(backbone, "max_position_embeddings", None)
-        if positions is not None and positions < features.length + 1:
-            raise ConfigError(
-                f"the backbone holds {positions} positions; sequences of {features.length} events and a context token "
-                f"need {features.length + 1}.",
-                hint="lower [sequences] length, or take another [encoder] hf_config.",
-            )
+        # One position more than events: the context token's.
+        backbone = backbone_config(config, features.length + 1)
         return cls(
             backbone=backbone.to_dict(),
             sizes={name: features.vocabulary.size(name) for name in features.vocabulary.columns},
-            numeric_width=features.numbers.width,
+            numeric_encoding=config.numeric_encoding,
+            numeric_edges=[list(edges) for edges in features.numbers.edges],
             context_width=features.context.width,
             embedding_size=config.embedding_size,
             dropout=config.dropout,
@@ -107,8 +106,12 @@ class SequenceEncoder(nn.Module):
         config = AutoConfig.for_model(backbone.pop("model_type"), **backbone)
         self.settings = settings
         width = config.hidden_size
-        self.events = EventEmbedding(settings.sizes, settings.numeric_width, width)
+        numbers = NUMBER_EMBEDDINGS[settings.numeric_encoding](settings.numeric_edges, width)
+        self.events = EventEmbedding(settings.sizes, numbers if settings.numeric_edges else None, width)
         self.token = ContextEmbedding(settings.context_width, width, width, settings.dropout)
+        self.no_context = nn.Parameter(torch.randn(width) * 0.1)
+        # What objectives without aggregates teach then holds with them too, until something teaches the token.
+        nn.init.zeros_(self.token.output.weight)
         self.backbone = AutoModel.from_config(config, attn_implementation="sdpa")
         # Word embeddings that `inputs_embeds` never reads.
         self.backbone.get_input_embeddings().weight.requires_grad_(False)
@@ -133,9 +136,17 @@ class SequenceEncoder(nn.Module):
         """What the summary reads of the sequence, (B, 3H)."""
         return _pool(self._states(batch, None), batch["mask"])
 
+    def pooled_alone(self, batch: TensorBatch) -> Tensor:
+        """What the sequence alone gives, (B, 3H): the first token says that the aggregates are not known."""
+        return _pool(self._through(self.no_context.expand(len(batch["mask"]), -1), batch, None), batch["mask"])
+
     def _states(self, batch: TensorBatch, hidden: Tensor | None) -> Tensor:
+        return self._through(self.no_context + self.token(batch["context"]), batch, hidden)
+
+    def _through(self, first: Tensor, batch: TensorBatch, hidden: Tensor | None) -> Tensor:
+        """States of the first token, (B, H), and the events: (B, 1 + T, H)."""
         mask = batch["mask"]
-        tokens = torch.cat([self.token(batch["context"])[:, None], self.events(batch, hidden)], dim=1)
+        tokens = torch.cat([first[:, None], self.events(batch, hidden)], dim=1)
         seen = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
         states: Tensor = self.backbone(inputs_embeds=tokens, attention_mask=seen.long()).last_hidden_state
         return states
@@ -164,42 +175,3 @@ def _pool(states: Tensor, mask: Tensor) -> Tensor:
     # Position 0 is the context token: a user without events gets its state as the newest.
     newest = states[torch.arange(len(states), device=states.device), count[:, 0]]
     return torch.cat([states[:, 0], mean, newest], dim=1)
-
-
-def _preset(config: EncoderConfig) -> PreTrainedConfig:
-    width, layers, heads = PRESETS[config.preset]
-    return AutoConfig.for_model(
-        "modernbert",
-        vocab_size=1,
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        attention_dropout=0.0,
-        embedding_dropout=config.dropout,
-        mlp_dropout=config.dropout,
-        **_without_words(),
-    )
-
-
-def _named(name: str) -> PreTrainedConfig:
-    try:
-        backbone = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"encoder.hf_config = {name!r} cannot be read: {error}.",
-            hint="give a folder with a config.json, or a model's name on the hub that can be reached from here.",
-        ) from error
-    for key in _ATTENTION_DROPOUTS:
-        if hasattr(backbone, key):
-            setattr(backbone, key, 0.0)
-    backbone.vocab_size = 1
-    for key, value in _without_words().items():
-        if hasattr(backbone, key):
-            setattr(backbone, key, value)
-    return backbone
-
-
-def _without_words() -> Mapping[str, int | None]:
-    """Tokens that a text model has and we have not; a padding index must lie inside the one-word vocabulary."""
-    return {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None, "cls_token_id": None, "sep_token_id": None}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from segmenter_plugin.data.vocabulary import PADDING
+from segmenter_plugin.model.pieces import PiecewiseLinear
 from segmenter_plugin.model.tensors import TensorBatch
 
 #: log(1 + days) of ten years is about 8: brings times near the other inputs' size.
 _LOG_DAYS_SCALE = 3.0
+#: Between these a time fills a piece: from an hour to two years, each about twice the one before.
+_DAYS = (0.0, 1 / 24, 1 / 8, 1 / 2, 1.0, 2.0, 4.0, 7.0, 14.0, 28.0, 56.0, 112.0, 224.0, 448.0, 896.0)
+_LOG_DAYS = [math.log1p(days) / _LOG_DAYS_SCALE for days in _DAYS]
 _HOURS = 24
 _WEEKDAYS = 7
 
@@ -21,19 +26,21 @@ class EventEmbedding(nn.Module):
 
     Args:
         sizes: Vocabulary size by categorical column.
-        numeric_width: Numbers an event, F.
+        numbers: Embeds an event's numbers, (B, T, F) -> (B, T, H); None where events have none.
         hidden_size: H.
     """
 
-    def __init__(self, sizes: Mapping[str, int], numeric_width: int, hidden_size: int) -> None:
+    def __init__(self, sizes: Mapping[str, int], numbers: nn.Module | None, hidden_size: int) -> None:
         super().__init__()
         self.tables = nn.ModuleDict(
             {name: nn.Embedding(size, hidden_size, padding_idx=PADDING) for name, size in sizes.items()}
         )
         self.hours = nn.Embedding(_HOURS, hidden_size)
         self.weekdays = nn.Embedding(_WEEKDAYS, hidden_size)
-        self.numbers = nn.Linear(numeric_width, hidden_size) if numeric_width else None
-        self.times = nn.Sequential(nn.Linear(2, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
+        self.numbers = numbers
+        self.time_pieces = PiecewiseLinear([_LOG_DAYS, _LOG_DAYS])
+        inputs = 2 + self.time_pieces.pieces
+        self.times = nn.Sequential(nn.Linear(inputs, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
         for table in (*(self.table(name) for name in sizes), self.hours.weight, self.weekdays.weight):
             nn.init.normal_(table, std=0.1)
 
@@ -51,8 +58,8 @@ class EventEmbedding(nn.Module):
         Returns:
             (B, T, H); what stands after a user's last event means nothing.
         """
-        times = torch.stack([torch.log1p(batch["gaps"].clamp_min(0)), torch.log1p(batch["ages"].clamp_min(0))], dim=-1)
-        embedded: Tensor = self.times(times / _LOG_DAYS_SCALE)
+        times = torch.log1p(torch.stack([batch["gaps"], batch["ages"]], dim=-1).clamp_min(0)) / _LOG_DAYS_SCALE
+        embedded: Tensor = self.times(torch.cat([times, self.time_pieces(times)], dim=-1))
         embedded = embedded + self.hours(batch["hours"]) + self.weekdays(batch["weekdays"])
         for name, table in self.tables.items():
             embedded = embedded + table(batch["categorical"][name])

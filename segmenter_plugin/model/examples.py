@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from segmenter_plugin.data.dataset import Examples
+from segmenter_plugin.model.buckets import by_positions
 from segmenter_plugin.model.encoder import SequenceEncoder
-from segmenter_plugin.model.scoring import by_positions
 from segmenter_plugin.model.tensors import to_tensors
 
 

@@ -10,29 +10,29 @@ from transformers import set_seed
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.dataset import Examples
 from segmenter_plugin.data.features import Features
+from segmenter_plugin.model.backbone import read_weights
 from segmenter_plugin.model.encoder import EncoderSettings, SequenceEncoder
 from segmenter_plugin.model.examples import SequenceRows
-from segmenter_plugin.model.objectives import objective
+from segmenter_plugin.model.objectives import WeightedObjectives
 from segmenter_plugin.model.tensors import TensorBatch
 from segmenter_plugin.model.training import Outcome, Plan, train
 
 
 class _Pretraining(nn.Module):
-    """An objective in the shape that `train` takes."""
+    """Objectives in the shape that `train` takes."""
 
-    def __init__(self, task: nn.Module) -> None:
+    def __init__(self, objectives: WeightedObjectives) -> None:
         super().__init__()
-        self.task = task
+        self.objectives = objectives
 
     def forward(self, batch: TensorBatch, labels: dict[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG002 - train's call
-        losses: dict[str, Tensor] = self.task(batch)
-        return losses
+        return {"loss": self.objectives(batch)["loss"]}
 
 
 def pretrain_encoder(
     features: Features, training: Examples, validation: Examples, config: Config, folder: Path
 ) -> tuple[SequenceEncoder, Outcome]:
-    """Make an encoder and train it by the configured objective.
+    """Make an encoder and train it by the configured objectives.
 
     Args:
         features: How behaviour becomes numbers.
@@ -42,7 +42,8 @@ def pretrain_encoder(
         folder: Of this run's checkpoints and logs.
 
     Returns:
-        The encoder on the CPU, and what the run gave. With ``epochs = 0`` the weights are as drawn.
+        The encoder on the CPU, and what the run gave. With ``epochs = 0`` the weights are as drawn
+        (or read, see `hf_checkpoint`).
 
     Raises:
         ConfigError: An unknown objective, or a backbone that cannot be built.
@@ -50,7 +51,9 @@ def pretrain_encoder(
     """
     set_seed(config.training.seed)
     encoder = SequenceEncoder(EncoderSettings.of(config.encoder, features))
-    task = objective(config.pretrain.objective, encoder, config.pretrain.mask_probability)
+    if config.encoder.hf_checkpoint is not None:
+        read_weights(encoder.backbone, config.encoder.hf_checkpoint)
+    objectives = WeightedObjectives(encoder, config.pretrain)
     if not config.pretrain.epochs:
         return encoder, Outcome(validation_loss=float("inf"), epochs=0.0, steps=0)
     plan = Plan(
@@ -62,6 +65,6 @@ def pretrain_encoder(
         seed=config.training.seed,
     )
     outcome = train(
-        _Pretraining(task), SequenceRows(training), SequenceRows(validation), plan, folder=folder, name="pretrain"
+        _Pretraining(objectives), SequenceRows(training), SequenceRows(validation), plan, folder=folder, name="pretrain"
     )
     return encoder, outcome

@@ -5,36 +5,41 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
-from torch import nn
-from torch.utils.data import Dataset, Sampler
-from torch.utils.tensorboard import SummaryWriter
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
-from transformers.integrations import TensorBoardCallback
 
-from segmenter_plugin.data.batch import length_bucketed
+from segmenter_plugin.data.durable import replace_text
 from segmenter_plugin.errors import TrainingError
+from segmenter_plugin.model.batches import EpochSampler, alike
+from segmenter_plugin.model.checkpoints import newest_checkpoint, seal
 from segmenter_plugin.model.examples import TrainingRows
+from segmenter_plugin.model.processes import is_first, of_first, process_count, process_number, wait_for_all
+from segmenter_plugin.model.tracking import LogLines, not_a_number, trackers
 
 logger = logging.getLogger(__name__)
 
-_STATE = "trainer_state.json"
 _BEST, _OUTCOME = "best.safetensors", "outcome.json"
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+#: Keys of what the collator gives: a step's parts, and the users of a part; no model sees them.
+_PARTS, _USERS = "parts", "users"
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,17 @@ class Plan:
 
     Attributes:
         epochs: Most passes over the training examples.
-        batch_size: Users a step.
-        learning_rate: Of AdamW (Loshchilov and Hutter 2019), at the end of the warm-up.
-        weight_decay: Of AdamW.
-        warmup_share: Share of the steps over which the rate rises; then it falls linearly to 0.
-        buckets: Batches a window that is sorted by length; 1 mixes lengths, which trains heads better and pads more.
+        batch_size: Mean users a step, of all processes together.
+        learning_rate: Of the optimizer, at the end of the warm-up.
+        weight_decay: Of matrices; biases, norms and embeddings are not decayed.
         patience: Epochs without a better validation loss before training stops with the best epoch's weights; None goes
             to the end of the schedule and keeps the last weights.
         seed: Of weights, order, dropout and masks.
+        warmup_share: Share of the steps over which the rate rises; then it follows the schedule.
+        buckets: Batches a window that is sorted by length; 1 mixes lengths, which trains better and pads more.
+        optimizer: ``adamw`` (Loshchilov and Hutter 2019), or ``sgd`` with a momentum of 0.9.
+        schedule: Of the rate: linearly or as a cosine down to 0, or constant.
+        wandb_project: Of Weights & Biases, which is told of the losses too.
     """
 
     epochs: float
@@ -61,6 +69,9 @@ class Plan:
     seed: int
     warmup_share: float = 0.1
     buckets: int = 50
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    wandb_project: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +94,12 @@ def train(
 ) -> Outcome:
     """Train a model in place and leave it with its best (or last: see `Plan.patience`) weights.
 
-    A run that was killed goes on from its newest whole checkpoint in `folder`, to the same weights.
+    A run that was killed goes on from its newest whole checkpoint in `folder`, to the same weights. Several processes
+    (`model.processes`) may call this together, on the same examples: each learns from its share of every step, and all
+    end with the same weights.
 
     Args:
-        model: Its ``forward(batch, labels)`` gives a dictionary with a scalar ``loss``.
+        model: Its ``forward(batch, labels)`` gives a dictionary with a scalar ``loss``, a mean over users.
         training: What to learn from.
         validation: Examples of other users, for early stopping.
         plan: How to train.
@@ -94,47 +107,107 @@ def train(
         name: Of the run, in log lines.
 
     Raises:
-        TrainingError: The loss is not a number.
+        TrainingError: The loss is not a number, there are fewer examples than processes, or the newest checkpoint is of
+            another model.
     """
     finished = _finished(model, folder)
     if finished is not None:
         logger.info("%s: finished before, validation loss %.4f", name, finished.validation_loss)
         return finished
-    steps = math.ceil(len(training.lengths) / plan.batch_size)
+    _require_enough(training, name)
+    trainer = _trainer(model, training, validation, plan, folder=folder, name=name)
+    checkpoint = of_first(newest_checkpoint(folder) if is_first() else None)
+    if checkpoint is not None:
+        logger.info("%s: resuming from %s", name, checkpoint.name)
+    _run(trainer, model, checkpoint)
+    model.to("cpu")
+    kept = trainer.state.best_metric if plan.patience is not None else _last_validation_loss(trainer.state)
+    if kept is None or not math.isfinite(kept):
+        raise not_a_number(name, kept)
+    logger.info("%s: kept weights of validation loss %.4f after %.3g epochs", name, kept, trainer.state.epoch or 0.0)
+    outcome = Outcome(float(kept), float(trainer.state.epoch or 0.0), trainer.state.global_step)
+    if is_first():
+        _finish(model, folder, outcome)
+    wait_for_all()
+    return outcome
+
+
+def _require_enough(training: TrainingRows, name: str) -> None:
+    if len(training.lengths) < process_count():
+        raise TrainingError(
+            f"{name}: {len(training.lengths)} training examples cannot be shared by {process_count()} processes.",
+            hint="start fewer processes, or give more users.",
+        )
+
+
+def _trainer(
+    model: nn.Module, training: TrainingRows, validation: TrainingRows, plan: Plan, *, folder: Path, name: str
+) -> _BucketedTrainer:
+    # Joins the processes that torchrun started, so it comes before their number is asked for.
+    arguments = _arguments(plan, folder)
+    sampler = EpochSampler(
+        training.lengths,
+        plan.batch_size,
+        plan.buckets,
+        seed=plan.seed,
+        process=process_number(),
+        processes=process_count(),
+    )
+    arguments.warmup_steps = math.ceil(plan.warmup_share * plan.epochs * len(sampler))
+    arguments.logging_steps = max(1, len(sampler) // 4)
     trainer = _BucketedTrainer(
         model=model,
-        args=_arguments(plan, folder, steps),
+        args=arguments,
         train_dataset=_Rows(len(training.lengths)),
         eval_dataset=_Rows(len(validation.lengths)),
         callbacks=[
-            _LogLines(name),
-            TensorBoardCallback(tb_writer=SummaryWriter(log_dir=str(folder / "tensorboard"))),
+            LogLines(name),
+            *(trackers(folder, name, plan.wandb_project) if is_first() else []),
             *([] if plan.patience is None else [EarlyStoppingCallback(early_stopping_patience=plan.patience)]),
         ],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.use_examples(training, validation, plan.buckets)
-    trainer.optimizer = _optimizer(model.to(trainer.args.device), plan)
-    checkpoint = newest_checkpoint(folder)
-    if checkpoint is not None:
-        logger.info("%s: resuming from %s", name, checkpoint.name)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    model.to("cpu")
-    kept = trainer.state.best_metric if plan.patience is not None else _last_validation_loss(trainer.state)
-    if kept is None or not math.isfinite(kept):
-        raise _not_a_number(name, kept)
-    logger.info("%s: kept weights of validation loss %.4f after %.3g epochs", name, kept, trainer.state.epoch or 0.0)
-    outcome = Outcome(float(kept), float(trainer.state.epoch or 0.0), trainer.state.global_step)
-    return _finish(model, folder, outcome)
+    trainer.use_examples(training, validation, sampler)
+    trainer.optimizer = optimizer_of(model.to(arguments.device), plan)
+    if process_count() > 1:
+        # `Trainer` seeds all processes alike; each drops and hides at random on its own.
+        torch.manual_seed(plan.seed + process_number())
+    return trainer
 
 
-def _optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    """AdamW; vectors (biases, norms) are not decayed."""
+def _run(trainer: Trainer, model: nn.Module, checkpoint: Path | None) -> None:
+    if checkpoint is None:
+        trainer.train()
+        return
+    try:
+        # `Trainer` would leave out what does not fit, in silence.
+        load_model(model, checkpoint / "model.safetensors")
+    except (RuntimeError, SafetensorError) as error:
+        raise _unusable(checkpoint, error) from error
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+    except pickle.UnpicklingError as error:
+        raise _unusable(checkpoint, error) from error
+
+
+def _unusable(checkpoint: Path, error: Exception) -> TrainingError:
+    return TrainingError(
+        f"training cannot go on from the checkpoint {str(checkpoint)!r}: {error}",
+        hint=f"remove the folder {str(checkpoint.parent)!r}; training then starts from its beginning.",
+    )
+
+
+def optimizer_of(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+    """The plan's optimizer over what is trained; biases, norms (both vectors) and embeddings are not decayed."""
+    embeddings = {
+        parameter for module in model.modules() if isinstance(module, nn.Embedding) for parameter in module.parameters()
+    }
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": plan.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+    decayed = [parameter for parameter in trained if parameter.ndim > 1 and parameter not in embeddings]
+    kept = [parameter for parameter in trained if parameter.ndim <= 1 or parameter in embeddings]
+    groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    if plan.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=0.9)
     return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
 
 
@@ -153,37 +226,21 @@ def _finished(model: nn.Module, folder: Path) -> Outcome | None:
     return outcome
 
 
-def _finish(model: nn.Module, folder: Path, outcome: Outcome) -> Outcome:
+def _finish(model: nn.Module, folder: Path, outcome: Outcome) -> None:
     """Keep the result: a later part that is killed shall not train this one again."""
     save_model(model, str(folder / _BEST))
-    aside = folder / f"{_OUTCOME}.new"
-    aside.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-    aside.replace(folder / _OUTCOME)
-    return outcome
+    replace_text(folder / _OUTCOME, json.dumps(asdict(outcome)))
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: `Trainer` writes its state last, and in place."""
-    steps = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*") if path.is_dir()}
-    for step in sorted(steps, reverse=True):
-        try:
-            state = json.loads((steps[step] / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if state.get("global_step") == step:
-            return steps[step]
-    return None
-
-
-def _arguments(plan: Plan, folder: Path, steps_per_epoch: int) -> TrainingArguments:
+def _arguments(plan: Plan, folder: Path) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=plan.epochs,
         per_device_train_batch_size=plan.batch_size,
-        per_device_eval_batch_size=2 * plan.batch_size,
         learning_rate=plan.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=math.ceil(plan.warmup_share * plan.epochs * steps_per_epoch),
+        lr_scheduler_type=_SCHEDULES[plan.schedule],
+        # Without it, processes on a machine without a GPU would not find each other.
+        use_cpu=not torch.cuda.is_available(),
         bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -192,15 +249,14 @@ def _arguments(plan: Plan, folder: Path, steps_per_epoch: int) -> TrainingArgume
         metric_for_best_model="loss",
         greater_is_better=False,
         restore_callback_states_from_checkpoint=True,
-        logging_steps=max(1, steps_per_epoch // 4),
         logging_nan_inf_filter=False,
-        prediction_loss_only=True,
-        label_names=["labels"],
         remove_unused_columns=False,
         disable_tqdm=True,
         log_level="error",
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
+        # The rotary frequencies are buffers, and the same everywhere.
+        ddp_broadcast_buffers=False,
         seed=plan.seed,
         data_seed=plan.seed,
     )
@@ -218,97 +274,107 @@ class _Rows(Dataset[int]):
     def __getitem__(self, row: int) -> int:
         return row
 
+    def __getitems__(self, rows: list[int]) -> list[int]:
+        return rows
 
-class _BucketSampler(Sampler[int]):
-    """Rows in an order whose runs of a batch have like lengths; each epoch draws another, the same after a resume."""
 
-    def __init__(self, examples: TrainingRows, batch_size: int, buckets: int, seed: int) -> None:
-        self._lengths = examples.lengths
-        self._batch_size = batch_size
-        self._buckets = buckets
-        self._seed = seed
-        self._epoch = 0
+class _EpochLoader(DataLoader[int]):
+    """`Trainer` tells its loader of each epoch, and would not find a batch sampler that is not accelerate's."""
 
     def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
+        """Pass it on."""
+        if isinstance(self.batch_sampler, EpochSampler):
+            self.batch_sampler.set_epoch(epoch)
 
-    def __len__(self) -> int:
-        return len(self._lengths)
 
-    def __iter__(self) -> Iterator[int]:
-        generator = np.random.default_rng([self._seed, self._epoch])
-        shuffled = generator.permutation(len(self._lengths))
-        batches = length_bucketed(self._lengths, self._batch_size, shuffled, self._buckets)
-        whole = [batch for batch in batches if len(batch) == self._batch_size]
-        # A short batch in the middle would shift the ones after it across bucket borders.
-        rest = [batch for batch in batches if len(batch) < self._batch_size]
-        order = [whole[at] for at in generator.permutation(len(whole))]
-        for batch in [*order, *rest]:
-            yield from batch.tolist()
+def _in_parts(examples: TrainingRows) -> Callable[[Sequence[int]], dict[str, Any]]:
+    lengths = examples.lengths
+
+    def collate(rows: Sequence[int]) -> dict[str, Any]:
+        parts = alike(np.asarray(rows), lengths)
+        return {_PARTS: [examples.collate(part.tolist()) | {_USERS: len(part)} for part in parts]}
+
+    return collate
 
 
 class _BucketedTrainer(Trainer):  # type: ignore[misc]
-    """`Trainer` over examples in memory."""
+    """`Trainer` over examples in memory, in batches of unlike sizes, in which each example weighs the same.
 
-    def use_examples(self, training: TrainingRows, validation: TrainingRows, buckets: int) -> None:
-        """The examples that the row numbers of the two data sets mean, and how widely they are sorted by length."""
-        self._training, self._validation, self._buckets = training, validation, buckets
+    The loaders are not accelerate's: its sharding repeats rows to make batches even, while `EpochSampler` knows its
+    process's share.
+    """
+
+    control: TrainerControl
+
+    def use_examples(self, training: TrainingRows, validation: TrainingRows, sampler: EpochSampler) -> None:
+        """The examples that the row numbers of the two data sets mean, and the order of the first."""
+        self._training, self._validation, self._sampler = training, validation, sampler
+        # Without gradients there is room for twice as many.
+        self._users_to_judge = 2 * self.args.per_device_train_batch_size
 
     def get_train_dataloader(self) -> Any:
         """Training batches."""
-        self.data_collator = self._training.collate
-        return super().get_train_dataloader()
+        return _EpochLoader(
+            self.train_dataset,
+            batch_sampler=self._sampler,
+            collate_fn=_in_parts(self._training),
+            pin_memory=self.args.dataloader_pin_memory,
+        )
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Validation batches."""
-        self.data_collator = self._validation.collate
-        return super().get_eval_dataloader(eval_dataset)
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Add up the gradients of a step's parts; processes exchange theirs once."""
+        *others, last = inputs[_PARTS]
+        losses = []
+        for part in others:
+            with self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        losses.append(super().training_step(model, last, num_items_in_batch))
+        return torch.stack(losses).sum()
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002 - Trainer's signature
-        return _BucketSampler(self._training, self._train_batch_size, self._buckets, self.args.seed)
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:  # noqa: ARG002 - Trainer's signature
-        return _LengthOrder(self._validation)
-
-
-class _LengthOrder(Sampler[int]):
-    """Rows by length, longest first."""
-
-    def __init__(self, examples: TrainingRows) -> None:
-        self._order = np.argsort(-examples.lengths, kind="stable")
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._order.tolist())
-
-
-class _LogLines(TrainerCallback):  # type: ignore[misc]
-    """One plain line a log event, and an end to training that gives no numbers."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def on_log(
+    def compute_loss(
         self,
-        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002 - Trainer's signature
-        logs: dict[str, float],
-        **_: Any,
-    ) -> None:
-        """Check and tell the losses."""
-        losses = {key: logs[key] for key in ("loss", "eval_loss") if key in logs}
-        for key, value in losses.items():
-            if not math.isfinite(value):
-                raise _not_a_number(self._name, value)
-            told = {"loss": "training loss", "eval_loss": "validation loss"}[key]
-            logger.info("%s: epoch %.2f of %.3g, %s %.4f", self._name, state.epoch, state.num_train_epochs, told, value)
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002 - Trainer's signature
+    ) -> Any:
+        """A part's mean loss, scaled to its users' share of a step's mean number of users.
 
+        Gradients of several processes are averaged, so each counts for as many as there are.
+        """
+        users = inputs.pop(_USERS)
+        outputs = model(**inputs)
+        loss = outputs["loss"] * (users * process_count() / self._sampler.mean_users)
+        return (loss, outputs) if return_outputs else loss
 
-def _not_a_number(name: str, value: float | None) -> TrainingError:
-    return TrainingError(
-        f"{name}: the loss is {value}, so the weights are unusable.",
-        hint=f"lower the learning rate of [{name.split(maxsplit=1)[0]}], and look for extreme amounts in the events.",
-    )
+    def evaluate(
+        self,
+        eval_dataset: Any = None,  # noqa: ARG002 - Trainer's signature
+        ignore_keys: Any = None,  # noqa: ARG002 - Trainer's signature
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Mean loss over the validation users; each process takes its share of the batches."""
+        # Not the wrapped model: its processes wait for each other at every batch, and have unlike numbers of them.
+        model = self.model.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
+        by_length = np.argsort(-self._validation.lengths, kind="stable")
+        batches = np.array_split(by_length, math.ceil(len(by_length) / self._users_to_judge))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for rows in batches[process_number() :: process_count()]:
+                inputs = self._prepare_inputs(self._validation.collate(rows.tolist()))
+                total += model(**inputs)["loss"].mean().double() * len(rows)
+        mean = self.accelerator.reduce(total).item() / len(self._validation.lengths)
+        metrics = {f"{metric_key_prefix}_loss": mean}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        # Each process writes the state of its own random numbers.
+        wait_for_all()
+        if is_first():
+            seal(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+        wait_for_all()

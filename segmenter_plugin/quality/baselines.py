@@ -17,11 +17,13 @@ from segmenter_plugin.errors import ConfigError
 from segmenter_plugin.quality.boosted import fit_activity_lightgbm
 from segmenter_plugin.quality.features import FloatArray
 from segmenter_plugin.quality.rfm import fit_rfm_logistic
+from segmenter_plugin.quality.tiers import fit_rfm_tiers
 from segmenter_plugin.quality.training_rows import Fit, Predictor, TrainingRows
 from segmenter_plugin.tasks import TaskConfig
 
 BASELINES: dict[str, Fit] = {
     "rfm_logistic": fit_rfm_logistic,
+    "rfm_tiers": fit_rfm_tiers,
     "activity_lightgbm": fit_activity_lightgbm,
 }
 

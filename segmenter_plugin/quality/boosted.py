@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
+from segmenter_plugin.quality.deviance import TWEEDIE_POWER
 from segmenter_plugin.quality.features import FloatArray
 from segmenter_plugin.quality.metrics import normalised_gini, spearman
 from segmenter_plugin.quality.training_rows import Predictor, TrainingRows
@@ -25,7 +27,19 @@ PATIENCE = 60
 ROWS_FOR_ONE_THREAD = 100_000
 
 
-def fit_activity_lightgbm(rows: TrainingRows, task: TaskConfig, seed: int) -> Predictor:
+@dataclass(frozen=True)
+class Boosting:
+    """What is tuned of LightGBM; the names are its own. `min_data_in_leaf` falls where rows are few."""
+
+    num_leaves: int = 15
+    min_data_in_leaf: int = 40
+    feature_fraction: float = 0.6
+    lambda_l2: float = 1.0
+
+
+def fit_activity_lightgbm(
+    rows: TrainingRows, task: TaskConfig, seed: int, boosting: Boosting = Boosting()
+) -> Predictor:
     """Gradient-boosted trees on every aggregate, stopped early on the validation users.
 
     A value task is fitted as Tweedie regression and as two parts (probability of spending x gamma regression of
@@ -35,32 +49,34 @@ def fit_activity_lightgbm(rows: TrainingRows, task: TaskConfig, seed: int) -> Pr
         rows: Training rows.
         task: What to predict.
         seed: Fixes the bagging.
+        boosting: How large and how wild the trees are.
     """
     if task.kind == "value":
-        return _fit_value(rows, task, seed)
+        return _fit_value(rows, task, seed, boosting)
     if task.kind == "multilabel":
-        models = [_fit_label(rows, rows.labels[:, label], seed) for label in range(rows.class_count)]
+        models = [_fit_label(rows, rows.labels[:, label], seed, boosting) for label in range(rows.class_count)]
         return lambda activity: np.stack([model(activity) for model in models], axis=1)
     if task.kind == "multiclass":
         objective = {"objective": "multiclass", "num_class": rows.class_count}
-        return _train(rows, rows.labels, objective, seed)
-    return _train(rows, rows.labels, {"objective": "binary"}, seed)
+        return _train(rows, rows.labels, objective, seed, boosting)
+    return _train(rows, rows.labels, {"objective": "binary"}, seed, boosting)
 
 
-def _fit_label(rows: TrainingRows, labels: NDArray[Any], seed: int) -> Predictor:
+def _fit_label(rows: TrainingRows, labels: NDArray[Any], seed: int, boosting: Boosting) -> Predictor:
     rate = float(labels[~rows.validation].mean())
     if rate in (0.0, 1.0):
         return lambda activity: np.full(len(activity), rate)
-    return _train(rows, labels, {"objective": "binary"}, seed)
+    return _train(rows, labels, {"objective": "binary"}, seed, boosting)
 
 
-def _fit_value(rows: TrainingRows, task: TaskConfig, seed: int) -> Predictor:
+def _fit_value(rows: TrainingRows, task: TaskConfig, seed: int, boosting: Boosting) -> Predictor:
     spends = rows.labels > 0
-    probability = _train(rows, spends, {"objective": "binary"}, seed)
-    amount = _train(rows, rows.labels, {"objective": "gamma"}, seed, keep=spends)
+    probability = _train(rows, spends, {"objective": "binary"}, seed, boosting)
+    amount = _train(rows, rows.labels, {"objective": "gamma"}, seed, boosting, keep=spends)
+    tweedie = {"objective": "tweedie", "tweedie_variance_power": TWEEDIE_POWER}
     candidates: dict[str, Predictor] = {
         "two parts": lambda activity: probability(activity) * amount(activity),
-        "Tweedie": _train(rows, rows.labels, {"objective": "tweedie", "tweedie_variance_power": 1.5}, seed),
+        "Tweedie": _train(rows, rows.labels, tweedie, seed, boosting),
     }
     held_out = rows.activity[rows.validation]
     truth = rows.labels[rows.validation]
@@ -82,6 +98,8 @@ def _train(
     labels: NDArray[Any],
     objective: dict[str, Any],
     seed: int,
+    boosting: Boosting,
+    *,
     keep: NDArray[np.bool_] | None = None,
 ) -> Predictor:
     """One booster; `keep` narrows both training and validation rows."""
@@ -89,12 +107,12 @@ def _train(
     learn, check = keep & ~rows.validation, keep & rows.validation
     parameters = objective | {
         "learning_rate": 0.03,
-        "num_leaves": 15,
-        "min_data_in_leaf": max(1, min(40, int(learn.sum()) // 20)),
-        "feature_fraction": 0.6,
+        "num_leaves": boosting.num_leaves,
+        "min_data_in_leaf": max(1, min(boosting.min_data_in_leaf, int(learn.sum()) // 20)),
+        "feature_fraction": boosting.feature_fraction,
         "bagging_fraction": 0.8,
         "bagging_freq": 1,
-        "lambda_l2": 1.0,
+        "lambda_l2": boosting.lambda_l2,
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segmenter_plugin.quality.baselines import Prediction
+from segmenter_plugin.quality.decisions import ClassReport, class_reports
 from segmenter_plugin.quality.intervals import FloatArray, bootstrap, interval, resample_count
 from segmenter_plugin.quality.metrics import METRICS, Metric
 from segmenter_plugin.tasks import Kind, TaskConfig
@@ -57,7 +58,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """Everything that is said about one task; `positives` are rows with the outcome (a purchase, money spent)."""
+    """Everything that is said about one task.
+
+    Attributes:
+        positives: Rows with the outcome (a purchase, money spent), of binary and value tasks.
+        classes: By method, precision, recall and F1 of each class; empty for a value task.
+    """
 
     task: str
     kind: Kind
@@ -68,11 +74,13 @@ class TaskResult:
     note: str | None
     scores: tuple[Score, ...]
     differences: tuple[Difference, ...]
+    classes: Mapping[str, tuple[ClassReport, ...]]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         tree = asdict(self)
-        return tree | {name: list(tree[name]) for name in ("scores", "differences")}
+        lists = {name: list(tree[name]) for name in ("scores", "differences")}
+        return tree | lists | {"classes": {method: list(reports) for method, reports in tree["classes"].items()}}
 
 
 def compare(
@@ -83,6 +91,7 @@ def compare(
     seed: int,
     *,
     subject: str,
+    classes: Sequence[str] = (),
     resamples: int | None = None,
 ) -> TaskResult:
     """Every metric of every method, and the subject against each other method.
@@ -94,6 +103,7 @@ def compare(
         users: (N,) user numbers from `intervals.user_codes`.
         seed: Fixes the resamples.
         subject: The method that the others are compared with.
+        classes: Names of the K classes of a multiclass or multilabel task.
         resamples: R; by default as many as `intervals.resample_count` says.
     """
     statistics = _statistics(task, truth, predictions)
@@ -129,7 +139,21 @@ def compare(
         note=note,
         scores=scores,
         differences=differences,
+        classes=_classes(task, truth, predictions, classes),
     )
+
+
+def _classes(
+    task: TaskConfig, truth: NDArray[Any], predictions: Mapping[str, Prediction], classes: Sequence[str]
+) -> dict[str, tuple[ClassReport, ...]]:
+    names = ("no", "yes") if task.kind == "binary" else tuple(classes)
+    if task.kind == "value":
+        return {}
+    return {
+        method: class_reports(truth, prediction.values, names, task.kind)
+        for method, prediction in predictions.items()
+        if prediction.has_scale
+    }
 
 
 def _statistics(

@@ -11,38 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from segmenter_plugin.quality.decisions import f1, lift_1, lift_5, lift_10, micro_f1, precision, recall, right_share
+from segmenter_plugin.quality.weighted import Array, FloatArray, descending, grouped, row_weights, weighted_mean
 from segmenter_plugin.tasks import Kind
-
-FloatArray = NDArray[np.float64]
-Array = NDArray[Any]
 
 #: Probabilities are kept this far from 0 and 1 in a logarithm, as scikit-learn does for float32.
 EPSILON = 1e-7
-
-
-def _weights(weights: FloatArray | None, rows: int) -> FloatArray:
-    return np.ones(rows) if weights is None else weights
-
-
-def _mean(losses: Array, weights: FloatArray) -> FloatArray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return weights @ np.asarray(losses, dtype=np.float64) / weights.sum(axis=-1)
-
-
-def _descending(score: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row order by falling score, and where each group of equal scores starts in it."""
-    order = np.argsort(-np.asarray(score, dtype=np.float64), kind="stable")
-    ranked = np.asarray(score)[order]
-    return order, np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-
-
-def _grouped(values: FloatArray, starts: NDArray[np.intp]) -> FloatArray:
-    return np.add.reduceat(values, starts, axis=-1)
 
 
 def auroc(truth: Array, score: Array, weights: FloatArray | None = None) -> FloatArray:
@@ -55,10 +32,10 @@ def auroc(truth: Array, score: Array, weights: FloatArray | None = None) -> Floa
         score: (N,); only its order matters.
         weights: (N,) or (R, N).
     """
-    order, starts = _descending(score)
-    ordered = _weights(weights, len(truth))[..., order]
-    positive = _grouped(ordered * np.asarray(truth)[order], starts)
-    negative = _grouped(ordered, starts) - positive
+    order, starts = descending(score)
+    ordered = row_weights(weights, len(truth))[..., order]
+    positive = grouped(ordered * np.asarray(truth)[order], starts)
+    negative = grouped(ordered, starts) - positive
     above = np.cumsum(positive, axis=-1) - positive / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         return (above * negative).sum(axis=-1) / (positive.sum(axis=-1) * negative.sum(axis=-1))
@@ -74,10 +51,10 @@ def average_precision(truth: Array, score: Array, weights: FloatArray | None = N
         score: (N,); only its order matters.
         weights: (N,) or (R, N).
     """
-    order, starts = _descending(score)
-    ordered = _weights(weights, len(truth))[..., order]
-    positive = _grouped(ordered * np.asarray(truth)[order], starts)
-    seen = np.cumsum(_grouped(ordered, starts), axis=-1)
+    order, starts = descending(score)
+    ordered = row_weights(weights, len(truth))[..., order]
+    positive = grouped(ordered * np.asarray(truth)[order], starts)
+    seen = np.cumsum(grouped(ordered, starts), axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(seen > 0, np.cumsum(positive, axis=-1) / seen, 0.0)
         return (positive * precision).sum(axis=-1) / positive.sum(axis=-1)
@@ -92,7 +69,7 @@ def log_loss(truth: Array, probability: Array, weights: FloatArray | None = None
         weights: (N,) or (R, N).
     """
     happened = np.where(truth, probability, 1.0 - np.asarray(probability, dtype=np.float64))
-    return _mean(-np.log(np.clip(happened, EPSILON, 1.0)), _weights(weights, len(truth)))
+    return weighted_mean(-np.log(np.clip(happened, EPSILON, 1.0)), row_weights(weights, len(truth)))
 
 
 def calibration_error(
@@ -109,7 +86,7 @@ def calibration_error(
         weights: (N,) or (R, N).
         bins: Number of bins, at most.
     """
-    weights = _weights(weights, len(truth))
+    weights = row_weights(weights, len(truth))
     edges = np.quantile(probability, np.arange(1, bins) / bins)
     place = np.searchsorted(edges, probability, side="right")
     gaps = np.zeros((len(truth), bins))
@@ -121,7 +98,7 @@ def _ranks(values: Array, weights: FloatArray) -> FloatArray:
     """Mean rank of each row, counting every row `weight` times; (..., N)."""
     distinct, group = np.unique(values, return_inverse=True)
     starts = np.searchsorted(group, np.arange(len(distinct)), sorter=(order := np.argsort(group, kind="stable")))
-    size = _grouped(weights[..., order], starts)
+    size = grouped(weights[..., order], starts)
     return (np.cumsum(size, axis=-1) - (size - 1) / 2)[..., group]
 
 
@@ -133,7 +110,7 @@ def spearman(truth: Array, prediction: Array, weights: FloatArray | None = None)
         prediction: (N,); only its order matters.
         weights: (N,) or (R, N).
     """
-    weights = _weights(weights, len(truth))
+    weights = row_weights(weights, len(truth))
     total = weights.sum(axis=-1, keepdims=True)
     left, right = _ranks(truth, weights), _ranks(prediction, weights)
     left -= (weights * left).sum(axis=-1, keepdims=True) / total
@@ -145,10 +122,10 @@ def spearman(truth: Array, prediction: Array, weights: FloatArray | None = None)
 
 def _gini(value: Array, score: Array, weights: FloatArray) -> FloatArray:
     """Twice the area between the gain curve (users by falling score) and the diagonal, by trapezoids."""
-    order, starts = _descending(score)
+    order, starts = descending(score)
     ordered = weights[..., order]
-    money = _grouped(ordered * np.asarray(value, dtype=np.float64)[order], starts)
-    users = _grouped(ordered, starts)
+    money = grouped(ordered * np.asarray(value, dtype=np.float64)[order], starts)
+    users = grouped(ordered, starts)
     gained = np.cumsum(money, axis=-1) - money / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         return 2 * (gained * users).sum(axis=-1) / (money.sum(axis=-1) * users.sum(axis=-1)) - 1
@@ -164,7 +141,7 @@ def normalised_gini(truth: Array, prediction: Array, weights: FloatArray | None 
         prediction: (N,); only its order matters.
         weights: (N,) or (R, N).
     """
-    weights = _weights(weights, len(truth))
+    weights = row_weights(weights, len(truth))
     with np.errstate(invalid="ignore", divide="ignore"):
         return _gini(truth, prediction, weights) / _gini(truth, truth, weights)
 
@@ -178,7 +155,7 @@ def rmsle(truth: Array, prediction: Array, weights: FloatArray | None = None) ->
         weights: (N,) or (R, N).
     """
     difference = np.log1p(np.maximum(prediction, 0.0)) - np.log1p(truth)
-    return np.sqrt(_mean(difference**2, _weights(weights, len(truth))))
+    return np.sqrt(weighted_mean(difference**2, row_weights(weights, len(truth))))
 
 
 def decile_mape(truth: Array, prediction: Array, weights: FloatArray | None = None) -> FloatArray:
@@ -192,11 +169,11 @@ def decile_mape(truth: Array, prediction: Array, weights: FloatArray | None = No
         prediction: (N,) money.
         weights: (N,) or (R, N).
     """
-    weights = _weights(weights, len(truth))
-    order, starts = _descending(prediction)
+    weights = row_weights(weights, len(truth))
+    order, starts = descending(prediction)
     ordered = weights[..., order]
-    users = np.cumsum(_grouped(ordered, starts), axis=-1)
-    curves = [np.cumsum(_grouped(ordered * np.asarray(money)[order], starts), axis=-1) for money in (prediction, truth)]
+    users = np.cumsum(grouped(ordered, starts), axis=-1)
+    curves = [np.cumsum(grouped(ordered * np.asarray(money)[order], starts), axis=-1) for money in (prediction, truth)]
     shape = users.shape[:-1]
     sums = np.empty((2, *shape, 10))
     for place in np.ndindex(shape):
@@ -218,7 +195,7 @@ def accuracy(truth: Array, probabilities: Array, weights: FloatArray | None = No
         probabilities: (N, K).
         weights: (N,) or (R, N).
     """
-    return _mean(probabilities.argmax(axis=1) == truth, _weights(weights, len(truth)))
+    return weighted_mean(probabilities.argmax(axis=1) == truth, row_weights(weights, len(truth)))
 
 
 def macro_f1(truth: Array, probabilities: Array, weights: FloatArray | None = None) -> FloatArray:
@@ -231,7 +208,7 @@ def macro_f1(truth: Array, probabilities: Array, weights: FloatArray | None = No
         probabilities: (N, K).
         weights: (N,) or (R, N).
     """
-    weights = _weights(weights, len(truth))
+    weights = row_weights(weights, len(truth))
     classes = np.arange(probabilities.shape[1])
     is_true = (np.asarray(truth)[:, None] == classes).astype(np.float64)
     is_said = (probabilities.argmax(axis=1)[:, None] == classes).astype(np.float64)
@@ -249,7 +226,7 @@ def multiclass_log_loss(truth: Array, probabilities: Array, weights: FloatArray 
         weights: (N,) or (R, N).
     """
     happened = probabilities[np.arange(len(truth)), truth].astype(np.float64)
-    return _mean(-np.log(np.clip(happened, EPSILON, 1.0)), _weights(weights, len(truth)))
+    return weighted_mean(-np.log(np.clip(happened, EPSILON, 1.0)), row_weights(weights, len(truth)))
 
 
 def micro_average_precision(truth: Array, probabilities: Array, weights: FloatArray | None = None) -> FloatArray:
@@ -260,7 +237,7 @@ def micro_average_precision(truth: Array, probabilities: Array, weights: FloatAr
         probabilities: (N, L).
         weights: (N,) or (R, N).
     """
-    pairs = np.repeat(_weights(weights, len(truth)), truth.shape[1], axis=-1)
+    pairs = np.repeat(row_weights(weights, len(truth)), truth.shape[1], axis=-1)
     return average_precision(truth.ravel(), probabilities.ravel(), pairs)
 
 
@@ -274,7 +251,7 @@ def macro_average_precision(truth: Array, probabilities: Array, weights: FloatAr
     """
     labels = [label for label in range(truth.shape[1]) if truth[:, label].any()]
     if not labels:
-        return np.full(_weights(weights, len(truth)).shape[:-1], np.nan)
+        return np.full(row_weights(weights, len(truth)).shape[:-1], np.nan)
     each = np.stack([average_precision(truth[:, label], probabilities[:, label], weights) for label in labels])
     counted = np.isfinite(each).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -291,6 +268,8 @@ class Metric:
     higher_is_better: bool = True
     #: Whether it reads more than the order of predictions; a mean of ranks has no probability or money to judge.
     needs_scale: bool = False
+    #: Whether it stands in the second table, of decisions at a threshold and of the ranking's top.
+    is_detail: bool = False
 
 
 METRICS: dict[Kind, tuple[Metric, ...]] = {
@@ -299,6 +278,13 @@ METRICS: dict[Kind, tuple[Metric, ...]] = {
         Metric("average_precision", "average precision", average_precision),
         Metric("log_loss", "log loss", log_loss, higher_is_better=False, needs_scale=True),
         Metric("calibration_error", "ECE", calibration_error, higher_is_better=False, needs_scale=True),
+        Metric("lift_1", "lift at 1 %", lift_1, is_detail=True),
+        Metric("lift_5", "lift at 5 %", lift_5, is_detail=True),
+        Metric("lift_10", "lift at 10 %", lift_10, is_detail=True),
+        Metric("accuracy", "accuracy", right_share, needs_scale=True, is_detail=True),
+        Metric("precision", "precision", precision, needs_scale=True, is_detail=True),
+        Metric("recall", "recall", recall, needs_scale=True, is_detail=True),
+        Metric("f1", "F1", f1, needs_scale=True, is_detail=True),
     ),
     "value": (
         Metric("spearman", "Spearman", spearman),
@@ -314,5 +300,6 @@ METRICS: dict[Kind, tuple[Metric, ...]] = {
     "multilabel": (
         Metric("micro_average_precision", "micro AP", micro_average_precision),
         Metric("macro_average_precision", "macro AP", macro_average_precision),
+        Metric("micro_f1", "micro F1", micro_f1, needs_scale=True, is_detail=True),
     ),
 }

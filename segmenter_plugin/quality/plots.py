@@ -42,6 +42,15 @@ def roc_curve(task: str, truth: NDArray[np.bool_], rankings: Mapping[str, FloatA
     return Curve(f"{task}: ROC", "false positive rate", "true positive rate", points)
 
 
+def roc_points(curve: Curve) -> dict[str, list[list[float]]]:
+    """A ROC curve as numbers: by method at most 101 pairs of false and true positive rate."""
+    points = {}
+    for name, sides in curve.points.items():
+        kept = np.unique(np.linspace(0, len(sides[0]) - 1, min(len(sides[0]), 101)).astype(np.intp))
+        points[name] = [[round(float(side[place]), 6) for side in sides] for place in kept]
+    return points
+
+
 def gain_curve(task: str, value: NDArray[Any], rankings: Mapping[str, FloatArray], what: str) -> Curve:
     """Share of the value (positives, or money) held by the users that rank highest."""
     everyone = np.ones(len(value))

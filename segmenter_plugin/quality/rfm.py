@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.linear_model import GammaRegressor, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -34,7 +35,19 @@ def rfm_columns(names: tuple[str, ...], task: TaskConfig) -> tuple[str, ...]:
     return (recency, *frequency, *monetary)
 
 
-def fit_rfm_logistic(rows: TrainingRows, task: TaskConfig, seed: int) -> Predictor:
+def rfm_features(rows: TrainingRows, task: TaskConfig) -> Predictor:
+    """From aggregates (N, C) to log-scaled recency, frequency and money, (N, 3); "never" is the longest known ago."""
+    places = [rows.names.index(name) for name in rfm_columns(rows.names, task)]
+    never = np.nan_to_num(np.nanmax(rows.activity[:, places], axis=0, initial=0.0))
+
+    def features(activity: FloatArray) -> FloatArray:
+        chosen = activity[:, places]
+        return np.log1p(np.maximum(np.where(np.isnan(chosen), never, chosen), 0.0))
+
+    return features
+
+
+def fit_rfm_logistic(rows: TrainingRows, task: TaskConfig, seed: int, inverse_penalty: float = 1.0) -> Predictor:
     """Logistic regression on log-scaled recency, frequency and money.
 
     A value task multiplies the probability of spending with the mean spend of spenders, from a gamma regression with a
@@ -45,41 +58,35 @@ def fit_rfm_logistic(rows: TrainingRows, task: TaskConfig, seed: int) -> Predict
         rows: Training rows.
         task: What to predict.
         seed: Passed to the solver.
+        inverse_penalty: scikit-learn's C of the logistic regression.
     """
-    places = [rows.names.index(name) for name in rfm_columns(rows.names, task)]
-    never = np.nan_to_num(np.nanmax(rows.activity[:, places], axis=0, initial=0.0))
-
-    def features(activity: FloatArray) -> FloatArray:
-        chosen = activity[:, places]
-        return np.log1p(np.maximum(np.where(np.isnan(chosen), never, chosen), 0.0))
-
+    features = rfm_features(rows, task)
     inputs = features(rows.activity)
+    logistic = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=1000, random_state=seed))
     if task.kind == "value":
         spends = rows.labels > 0
-        probability = _classifier(inputs, spends, 2, seed)
+        probability = _classifier(inputs, spends, 2, logistic)
         amount = make_pipeline(StandardScaler(), GammaRegressor(alpha=1e-3, max_iter=1000))
         amount.fit(inputs[spends], rows.labels[spends])
         return lambda activity: probability(features(activity))[:, 1] * amount.predict(features(activity))
     if task.kind == "multilabel":
-        models = [_classifier(inputs, rows.labels[:, label], 2, seed) for label in range(rows.class_count)]
+        models = [_classifier(inputs, label, 2, logistic) for label in rows.labels.T]
         return lambda activity: np.stack([model(features(activity))[:, 1] for model in models], axis=1)
-    classifier = _classifier(inputs, rows.labels, 2 if task.kind == "binary" else rows.class_count, seed)
+    count = 2 if task.kind == "binary" else rows.class_count
+    classifier = _classifier(inputs, rows.labels, count, logistic)
     if task.kind == "binary":
         return lambda activity: classifier(features(activity))[:, 1]
     return lambda activity: classifier(features(activity))
 
 
-def _classifier(inputs: FloatArray, labels: NDArray[Any], class_count: int, seed: int) -> Predictor:
+def _classifier(inputs: FloatArray, labels: NDArray[Any], count: int, model: Pipeline) -> Predictor:
     """Class probabilities (N, K); a class that training lacks gets 0, and a single one gets 1."""
     present = np.unique(labels.astype(np.intp))
-    model: Pipeline | None = None
-    if len(present) > 1:
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
-        model.fit(inputs, labels.astype(np.intp))
+    fitted = clone(model).fit(inputs, labels.astype(np.intp)) if len(present) > 1 else None
 
     def predict(features: FloatArray) -> FloatArray:
-        probabilities = np.zeros((len(features), class_count))
-        probabilities[:, present] = 1.0 if model is None else model.predict_proba(features)
+        probabilities = np.zeros((len(features), count))
+        probabilities[:, present] = 1.0 if fitted is None else fitted.predict_proba(features)
         return probabilities
 
     return predict

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyspark import Broadcast
 from pyspark.sql import SparkSession
 
 from segmenter_plugin.columns import Columns
@@ -27,6 +28,8 @@ from segmenter_plugin.data.event_block import event_columns, microseconds
 from segmenter_plugin.data.label_quality import LabelCounts, label_counts
 from segmenter_plugin.data.segment_part import appearing, part_file, write_events
 from segmenter_plugin.spark.output import ROWS_PER_GROUP
+from segmenter_plugin.spark.traffic import Traffic, count_traffic
+from segmenter_plugin.spark.worker_tasks import run_on_workers
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class BlockTask:
         merge_into: Folder for one file of all events of the bucket; None where segments stay as they are.
         fresh: Numbers of the segments that came after the previous build.
         late_before: An event of a fresh segment before this time is late.
+        traffic: What all users met, where `windows.trend_columns` asks for it; `build_blocks` counts it.
     """
 
     config: Config
@@ -83,6 +87,7 @@ class BlockTask:
     merge_into: Path | None = None
     fresh: frozenset[int] = frozenset()
     late_before: datetime | None = None
+    traffic: Broadcast[Traffic] | None = None
 
     def __call__(self, part: tuple[int, Mapping[int, Path]]) -> BlockCounts:
         """Build from one bucket: its number, and its file in each segment by the segment's number."""
@@ -93,7 +98,8 @@ class BlockTask:
         if self.merge_into is not None:
             write_events(bucket.stored.to_table(self.config), part_file(self.merge_into, number))
         users, labels = {}, {}
-        for made in tables_as_of(bucket.resolved, list(self.folders), self.complete_through, self.config):
+        traffic = None if self.traffic is None else self.traffic.value
+        for made in tables_as_of(bucket.resolved, list(self.folders), self.complete_through, self.config, traffic):
             users[made.cutoff] = made.behaviour.num_rows
             labels[made.cutoff] = label_counts(made.labels, self.config.tasks)
             for name, folder in self.folders[made.cutoff].items():
@@ -150,7 +156,10 @@ def build_blocks(
     Returns:
         What each task met.
     """
-    return list(spark.sparkContext.parallelize(parts, len(parts)).map(task).collect())
+    if task.config.windows.trend_columns:
+        traffic = count_traffic(spark, parts, list(task.folders), task.config)
+        task = replace(task, traffic=spark.sparkContext.broadcast(traffic))
+    return run_on_workers(spark, task, parts)
 
 
 def _write(table: pa.Table, folder: Path, number: int) -> None:

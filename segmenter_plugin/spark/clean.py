@@ -98,7 +98,7 @@ def bucket_count(size: int | None) -> int:
 
 def clean_to_segment(
     spark: SparkSession,
-    source: Sequence[Path] | DataFrame,
+    source: Sequence[Path | str] | DataFrame,
     config: Config,
     *,
     buckets: int,
@@ -138,7 +138,7 @@ def clean_to_segment(
 
 def _parcels(
     spark: SparkSession,
-    source: Sequence[Path] | DataFrame,
+    source: Sequence[Path | str] | DataFrame,
     config: Config,
     buckets: int,
     spent: Accumulator[float],

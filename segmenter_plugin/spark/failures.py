@@ -12,5 +12,6 @@ _CALL = "An error occurred while calling"
 
 def cause_of(error: Exception) -> str:
     """The line that says what is wrong."""
-    lines = [line for line in str(error).splitlines() if not line.startswith(_CALL)] or [type(error).__name__]
+    told = (line.removeprefix(": ") for line in str(error).splitlines() if not line.startswith(_CALL))
+    lines = list(told) or [type(error).__name__]
     return next((line[found.start() :] for line in lines if (found := _SPARK_ERROR.search(line))), lines[0])

@@ -13,12 +13,14 @@ _ENDINGS = {"parquet": (".parquet", ".pq", ".parq"), "csv": (".csv", ".csv.gz", 
 
 
 def local_files(config: EventsConfig) -> list[Path] | None:
-    """Files on this machine that `[events] path` names, in name order; None where it lies elsewhere or is a table.
+    """Files on this machine that `[events] path` names, in name order.
+
+    None where it lies elsewhere or is a table, and of formats of which only Spark's reader knows what their files are.
 
     Raises:
         EventsError: The path names no file.
     """
-    if config.path is None or _is_remote(config.path):
+    if config.path is None or _is_remote(config.path) or config.format not in _ENDINGS:
         return None
     named = [Path(name) for name in glob.glob(local_name(config.path), recursive=True)]
     named = [Path(local_name(config.path))] if Path(local_name(config.path)).exists() else named

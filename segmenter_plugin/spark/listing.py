@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
 from segmenter_plugin.config import EventsConfig
+from segmenter_plugin.errors import EventsError
+from segmenter_plugin.spark.failures import cause_of
 from segmenter_plugin.spark.source import read_events
 
 _FILE = "_metadata.file_path"
@@ -29,7 +32,17 @@ def remote_files(spark: SparkSession, config: EventsConfig) -> dict[str, str] | 
         rows = raw.select(*(F.col(f"_metadata.{key}").cast("string").alias(key) for key in keys)).distinct().collect()
     except AnalysisException:
         return None
+    except (PySparkException, Py4JJavaError) as error:
+        raise EventsError(
+            f"the events of {config.table or config.path!r} break off: {cause_of(error)}",
+            hint="look for a file that is damaged, or of another format.",
+        ) from error
     return {row["file_path"]: f"{row['file_size']}-{row['file_modification_time']}" for row in rows} or None
+
+
+def size_of(states: Mapping[str, str]) -> int:
+    """Bytes of files as `remote_files` tells of them."""
+    return sum(int(state.partition("-")[0]) for state in states.values())
 
 
 def rows_of_files(spark: SparkSession, config: EventsConfig, files: Collection[str]) -> DataFrame:

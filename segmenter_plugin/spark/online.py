@@ -24,7 +24,7 @@ def read_rows(
     *,
     table: str | None = None,
     query: str | None = None,
-    path: str | None = None,
+    path: str | Sequence[str] | None = None,
     file_format: str = "parquet",
 ) -> DataFrame:
     """Published rows as they are.
@@ -33,7 +33,7 @@ def read_rows(
         spark: An open session.
         table: Name of a table; or instead of it
         query: a query; or instead of it
-        path: files, a glob among them.
+        path: files, globs among them.
         file_format: Of the files.
 
     Raises:
@@ -45,7 +45,11 @@ def read_rows(
         if query is not None:
             return spark.sql(query)
         # A column that came with a later generation of files is null in the earlier ones.
-        return spark.read.format(file_format).option("mergeSchema", "true").load(path)
+        return (
+            spark.read.format(file_format)
+            .option("mergeSchema", "true")
+            .load([path] if isinstance(path, str) else list(path or ()))
+        )
     except (AnalysisException, PySparkException) as error:
         raise StoreError(
             f"published rows cannot be read from {table or query or path!r}: {str(error).splitlines()[0]}",

@@ -17,11 +17,12 @@ from pyspark.sql.types import TimestampType
 from segmenter_plugin.clock import parse_cutoff_key
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.object_rows import ObjectFolder, committed
 from segmenter_plugin.data.published_views import published_views
 from segmenter_plugin.errors import StoreError
 from segmenter_plugin.spark.failures import cause_of
 from segmenter_plugin.spark.source import quoted
-from segmenter_plugin.storage import VIEW_PLACE, published_folder, published_table
+from segmenter_plugin.storage import VIEW_PLACE, published_folder, published_table, published_uri, spark_address
 
 #: Columns of `published_rows` beside the view's own.
 USER, TIME, CREATED = "user", "time", "created"
@@ -94,15 +95,16 @@ def published_rows(
 def _read(spark: SparkSession, config: Config, view: str, bounds: Bounds) -> DataFrame:
     store, root = config.store, config.root_path.absolute()
     is_delta = store.table_format == "delta"
-    where = str(published_table(root, view) if is_delta else published_folder(root, view))
+    local = published_table(root, view) if is_delta else published_folder(root, view)
+    where = spark_address(str(local) if store.published is None else published_uri(store, view))
     try:
         if store.table is not None:
             where = store.table.replace(VIEW_PLACE, view)
             return spark.table(".".join(quoted(part) for part in where.split(".")))
         if is_delta:
-            return spark.read.format("delta").load(f"file://{where}")
+            return spark.read.format("delta").load(where)
         # A column that came with a later generation of files is null in the earlier ones.
-        return spark.read.option("mergeSchema", "true").parquet(*_paths(published_folder(root, view), bounds))
+        return spark.read.option("mergeSchema", "true").parquet(*_paths(config, view, bounds))
     except (AnalysisException, PySparkException, Py4JJavaError) as error:
         delta = (
             ' A Delta table needs Delta\'s jars in the session: spark-submit --packages "io.delta:delta-spark_2.13:…".'
@@ -114,8 +116,19 @@ def _read(spark: SparkSession, config: Config, view: str, bounds: Bounds) -> Dat
         ) from error
 
 
-def _paths(folder: Path, bounds: Bounds) -> list[str]:
-    """The partitions of a view that may hold rows of the times asked for."""
+def _paths(config: Config, view: str, bounds: Bounds) -> list[str]:
+    """The files of a view that may hold rows of the times asked for."""
+    if config.store.published is None:
+        return _local_paths(published_folder(config.root_path.absolute(), view), bounds)
+    uri = published_uri(config.store, view)
+    partitions = committed(ObjectFolder.of(uri, config.store.published_endpoint))
+    times = {name: parse_cutoff_key(name) for name in sorted(partitions)}
+    held = [name for name, time in times.items() if time is None or bounds.hold(time)]
+    files = [f"s3://{info.path}" for name in held or list(times)[:1] for info in partitions[name].files]
+    return [spark_address(file) for file in files or [f"{uri}/*/*.parquet"]]
+
+
+def _local_paths(folder: Path, bounds: Bounds) -> list[str]:
     folders = sorted({path.parent for path in folder.glob("*/*.parquet")})
     times = {path: parse_cutoff_key(path.name) for path in folders}
     # A folder that is not named after a cutoff holds pushed rows, of any time.

@@ -1,4 +1,4 @@
-"""Plain Parquet files of this machine (or of a file system that all workers share), read without Spark's reader.
+"""Plain Parquet files of a file system that all workers share, or of a bucket, read without Spark's reader.
 
 Row groups are dealt out to tasks by their size; a task reads only the columns that are needed, batch by batch. The
 files of one source may differ: a column that some files lack is absent there, and a type may have been widened.
@@ -64,11 +64,11 @@ class RawRows:
     whole: Callable[[Integers], pa.Table]
 
 
-def plan_scan(files: Sequence[Path], config: Config, cores: int) -> ParquetScan | None:
+def plan_scan(files: Sequence[Path | str], config: Config, cores: int) -> ParquetScan | None:
     """Look at the files' footers and deal out their row groups.
 
     Args:
-        files: Parquet files.
+        files: Paths of Parquet files, or their addresses in a bucket.
         config: Says which columns are needed.
         cores: How many tasks run at a time.
 
@@ -116,7 +116,7 @@ def read_split(pieces: Sequence[Piece], types: dict[str, pa.DataType], config: C
 
 
 def _read_piece(piece: Piece, types: dict[str, pa.DataType], config: Config) -> Iterator[RawRows]:
-    footer = _footer(Path(piece.path))
+    footer = _footer(piece.path)
     wanted = set(types)
     schema = _owner_schema(footer)
     cleaner = EventCleaner.of(_aligned_schema(schema, types, config), config)
@@ -185,7 +185,7 @@ class _FurtherColumns:
         return {name: table[name] for name in self._names}
 
 
-def _footer(path: Path) -> pq.FileMetaData:
+def _footer(path: Path | str) -> pq.FileMetaData:
     try:
         return pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:

@@ -8,19 +8,26 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.errors import AnalysisException, PySparkException
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
 from segmenter_plugin.config import EventsConfig
 from segmenter_plugin.errors import EventsError
+from segmenter_plugin.spark.failures import cause_of
 from segmenter_plugin.spark.files import local_files, local_name
 
 logger = logging.getLogger(__name__)
 
+#: So many files are tried one by one to find the one that is broken.
+_MOST_TRIED = 1000
 
-def read_events(spark: SparkSession, config: EventsConfig, files: Sequence[Path] | None = None) -> DataFrame:
+
+def read_events(spark: SparkSession, config: EventsConfig, files: Sequence[Path | str] | None = None) -> DataFrame:
     """The owner's rows, all columns, nothing mapped.
+
+    Besides Parquet and CSV any format of Spark's reader is read, with `[events] options`, as that reader does it.
 
     CSV columns are text, whatever they look like: a guess from some rows would turn the user "007" into 7.
 
@@ -36,6 +43,8 @@ def read_events(spark: SparkSession, config: EventsConfig, files: Sequence[Path]
     try:
         if config.table is not None:
             return spark.table(config.table)
+        if config.format not in ("parquet", "csv"):
+            return spark.read.format(config.format).options(**config.options).load(str(config.path))
         paths = _paths(config) if files is None else [str(path) for path in files]
         reader = spark.read.options(**_partitions(config))
         if config.format == "csv":
@@ -44,12 +53,36 @@ def read_events(spark: SparkSession, config: EventsConfig, files: Sequence[Path]
         if first is not None and (nanoseconds := _nanosecond_columns(first)):
             return _read_nanoseconds(spark, reader, paths, nanoseconds)
         return reader.parquet(*paths)
-    except (AnalysisException, PySparkException) as error:
+    except (PySparkException, Py4JJavaError) as error:
         kind = "table" if config.table is not None else f"{config.format} files"
+        broken = _first_broken(spark, config)
         raise EventsError(
-            f"[events] {where} cannot be read as {kind}: {str(error).splitlines()[0]}",
-            hint="check [events] path, table and format.",
+            f"[events] {where} cannot be read as {kind}: {cause_of(error)}{'' if broken is None else f' ({broken})'}",
+            hint="check [events] path, table and format; a format that does not come with Spark needs its package "
+            "(spark.jars.packages).",
         ) from error
+
+
+def _first_broken(spark: SparkSession, config: EventsConfig) -> str | None:
+    """The first file that cannot be read by itself where others can: Spark does not always say which one it met."""
+    if config.path is None:
+        return None
+    try:
+        names = (
+            spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(str(config.path)).select("path")
+        )
+        files = sorted(row["path"] for row in names.limit(_MOST_TRIED).collect())
+    except (PySparkException, Py4JJavaError):
+        return None
+    return next((name for name in files if not _is_readable(spark, config, name)), None) if len(files) > 1 else None
+
+
+def _is_readable(spark: SparkSession, config: EventsConfig, name: str) -> bool:
+    try:
+        spark.read.format(config.format).options(**config.options).load(name)
+    except (PySparkException, Py4JJavaError):
+        return False
+    return True
 
 
 def _paths(config: EventsConfig) -> list[str]:
@@ -67,7 +100,7 @@ def _partitions(config: EventsConfig) -> dict[str, str]:
     return {"basePath": str(whole)} if config.path is not None and whole.is_dir() else {}
 
 
-def _nanosecond_columns(file: Path) -> dict[str, bool]:
+def _nanosecond_columns(file: Path | str) -> dict[str, bool]:
     """Columns that pandas wrote with its own default unit -> whether they are instants (not naive)."""
     try:
         schema = pq.read_schema(file)

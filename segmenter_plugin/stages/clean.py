@@ -126,7 +126,7 @@ def _with_lot(
         report = clean_to_segment(
             sessions.get(), source, config, buckets=log.buckets, events=folders[EVENTS], quarantine=folders[QUARANTINE]
         )
-        check_rows(config, report, is_first=not log.segments)
+        check_rows(config, report, is_first=not log.segments, files=lot.on_this_machine)
         user_type = _user_type(folders[EVENTS], log)
         segment = _segment(report, next_number(config.root_path), lot.states, columns)
         log = dataclasses.replace(log, user_type=user_type).with_segment(segment)
@@ -135,7 +135,7 @@ def _with_lot(
     return log, report
 
 
-def _source(lot: Lot, config: Config, sessions: LazySession) -> list[Path] | DataFrame:
+def _source(lot: Lot, config: Config, sessions: LazySession) -> list[Path | str] | DataFrame:
     if lot.files is not None:
         return list(lot.files)
     from segmenter_plugin.spark.listing import rows_of_files

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.csv_quotes import odd_quotes
 from segmenter_plugin.data.event_reasons import EVENT_TIMESTAMP_NAIVE
 from segmenter_plugin.errors import EventsError
 
@@ -53,13 +55,14 @@ def _act(policy: str, key: str, finding: str) -> None:
         logger.warning(finding)
 
 
-def check_rows(config: Config, report: CleanReport, *, is_first: bool) -> None:
+def check_rows(config: Config, report: CleanReport, *, is_first: bool, files: Sequence[Path] = ()) -> None:
     """Look at what was refused.
 
     Args:
         config: `[contract]` says how much is borne.
         report: What became of the lot's rows.
         is_first: Whether there are no earlier lots; of these some rows must be usable.
+        files: The lot's files on this machine: of CSV the line is named whose quotes do not pair up.
 
     Raises:
         EventsError: Nothing is usable, times are naive, or more than the configured share of rows is refused.
@@ -70,20 +73,27 @@ def check_rows(config: Config, report: CleanReport, *, is_first: bool) -> None:
     if is_first and not report.rows:
         raise EventsError(f"the events of {where!r} are empty.", hint="check [events] path, table and format.")
     if EVENT_TIMESTAMP_NAIVE in report.quarantined or (is_first and not valid):
-        raise _unusable(report, f"of {report.rows} rows of {where!r}, {valid} are usable")
+        raise _unusable(report, f"of {report.rows} rows of {where!r}, {valid} are usable", _quotes(config, files))
     share, contract = refused / max(report.rows, 1), config.contract
     if share > contract.stop_quarantined_share:
         limit = f"[contract] stop_quarantined_share = {contract.stop_quarantined_share:g}"
-        raise _unusable(report, f"{share:.2%} of {report.rows} rows of {where!r} are refused, above {limit}")
+        finding = f"{share:.2%} of {report.rows} rows of {where!r} are refused, above {limit}"
+        raise _unusable(report, finding, _quotes(config, files))
     if share > contract.warn_quarantined_share:
-        logger.warning("%.2f %% of %d rows are refused: %s", 100 * share, report.rows, report.quarantined)
+        told = f"{report.quarantined}{_quotes(config, files)}"
+        logger.warning("%.2f %% of %d rows are refused: %s", 100 * share, report.rows, told)
 
 
-def _unusable(report: CleanReport, finding: str) -> EventsError:
+def _quotes(config: Config, files: Sequence[Path]) -> str:
+    found = odd_quotes(files) if config.events.format == "csv" else None
+    return "" if found is None else f"; {found}"
+
+
+def _unusable(report: CleanReport, finding: str, quotes: str) -> EventsError:
     """Says what is refused, with an example, and what to do about the reason that matters most."""
     refused = report.quarantined
     worst = max(refused, key=lambda reason: (reason == EVENT_TIMESTAMP_NAIVE, refused[reason]))
     examples = report.examples.get(worst, [])
     row = f" One that is refused for {worst}: {examples[0]}" if examples else ""
     hint = _HINTS.get(worst, "check what [events] and [events.columns] say of them.")
-    return EventsError(f"{finding}; refused are {refused}.{row}", hint=hint)
+    return EventsError(f"{finding}; refused are {refused}{quotes or '.'}{row}", hint=hint)

@@ -77,7 +77,7 @@ def evaluate(config: Config, cutoff: datetime) -> dict[str, Any]:
     from segmenter_plugin.quality.plots import draw
     from segmenter_plugin.quality.table import to_markdown, to_tables
 
-    results, curves = _judge(config, rows)
+    results, curves, roc = _judge(config, rows)
     report = {
         "stage": "evaluate",
         "cutoff": cutoff.isoformat(),
@@ -85,6 +85,7 @@ def evaluate(config: Config, cutoff: datetime) -> dict[str, Any]:
         "trained_through": provenance.trained_through.isoformat(),
         "training_rows": len(rows.training),
         "tasks": [result.as_dict() for result in results],
+        "roc": roc,
         "tables": to_tables(results),
     }
     manifest = {"stage": "evaluate", "fingerprint": made_from, "cutoff": cutoff.isoformat()} | provenance.as_dict()
@@ -105,11 +106,13 @@ def _read_result(folder: Path) -> dict[str, Any]:
 def _settings(config: Config) -> dict[str, Any]:
     from segmenter_plugin.quality.baselines import BASELINES
     from segmenter_plugin.quality.intervals import RESAMPLES
+    from segmenter_plugin.quality.metrics import METRICS
 
     return {
         "tasks": [task.model_dump(mode="json") for task in config.tasks],
         "split": [config.training.validation_share, config.training.seed],
         "baselines": sorted(BASELINES),
+        "metrics": {kind: [metric.name for metric in metrics] for kind, metrics in METRICS.items()},
         "resamples": RESAMPLES,
     }
 
@@ -238,21 +241,27 @@ def _refuse_censored(config: Config, labels: pa.Table, cutoff: datetime) -> None
             )
 
 
-def _judge(config: Config, rows: _Rows) -> tuple[list[Any], list[Any]]:
+def _judge(config: Config, rows: _Rows) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """Results by task, curves to draw, and the points of the ROC curves by task and method."""
     from segmenter_plugin.quality.comparison import compare
     from segmenter_plugin.quality.intervals import user_codes
+    from segmenter_plugin.quality.plots import roc_points
     from segmenter_plugin.quality.truth import label_array
 
     users = user_codes(rows.labels.column(Columns.user_id))
-    results, curves = [], []
+    results, curves, roc = [], [], {}
     for target in rows.targets:
         task = target.task
         truth = label_array(rows.labels.column(task.label_column), target)
         predictions = _predict(config, rows, target)
-        results.append(compare(task, truth, predictions, users, config.training.seed, subject=ENCODER))
+        seed, classes = config.training.seed, target.classes
+        results.append(compare(task, truth, predictions, users, seed, subject=ENCODER, classes=classes))
         rankings = {name: prediction.values for name, prediction in predictions.items()}
-        curves += _curves(target, truth, rankings)
-    return results, curves
+        drawn = _curves(target, truth, rankings)
+        curves += drawn
+        if task.kind == "binary":
+            roc[task.window_name] = roc_points(drawn[0])
+    return results, curves, roc
 
 
 def _predict(config: Config, rows: _Rows, target: Target) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segmenter_plugin.clock import cutoff_key
 from segmenter_plugin.config import Config
-from segmenter_plugin.storage import published_folder, published_table
+from segmenter_plugin.storage import published_folder, published_manifests
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,11 @@ class Layout:
         return self.root / "evaluation" / cutoff_key(cutoff)
 
     def features(self, view: str) -> Path:
-        """All published partitions of one feature view; Feast reads ``features/<view>/*/*.parquet``, or a table."""
-        if self.table_format == "delta":
-            # Only manifests: a vacuum removes from a Delta table's folder what is not the table's, unless its name
-            # begins so.
-            return published_table(self.root, view) / "_manifests"
-        return published_folder(self.root, view)
+        """All published partitions of one feature view that lie under the root; of a Delta table their manifests.
+
+        Feast reads ``features/<view>/*/*.parquet``, or the table. `store.publications` knows those in a bucket too.
+        """
+        return (published_manifests if self.table_format == "delta" else published_folder)(self.root, view)
 
     def feature(self, view: str, cutoff: datetime) -> Path:
         """Published rows of one feature view as of a cutoff."""

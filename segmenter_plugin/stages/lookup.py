@@ -11,7 +11,6 @@ from typing import Any
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.feature_names import FeatureNames
-from segmenter_plugin.schemas import score_fields
 
 logger = logging.getLogger(__name__)
 
@@ -89,9 +88,9 @@ def point_in_time(
 
 
 def _short(config: Config, row: dict[str, Any]) -> dict[str, Any]:
-    """The columns that fit a screen: scores, the segment's name and the start of the embedding."""
-    scores = [field.name for field in score_fields(config) if not field.name.endswith("_probabilities")]
-    shown = {name: row[name] for name in (*scores, Columns.segment_name) if name in row}
+    """The columns that fit a screen: what ranks users, the segment's name and the start of the embedding."""
+    ranking = [task.score_columns[0] for task in config.tasks if task.rates_a_user]
+    shown = {name: row[name] for name in (*ranking, Columns.value_score, Columns.segment_name) if name in row}
     embedding = row.get(Columns.embedding)
     if embedding is None:
         return shown

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.partition import file_fingerprints
 from segmenter_plugin.errors import EventsError
+from segmenter_plugin.spark.bucket_files import bucket_files
 from segmenter_plugin.spark.files import local_files
 from segmenter_plugin.spark.output import LazySession
 
@@ -31,12 +32,12 @@ class Lot:
 
     Attributes:
         states: Each file with what tells whether it changed.
-        files: The files, where they lie on this machine.
+        files: The files, where they lie on this machine; or the addresses of Parquet files in a bucket.
         is_listed: Whether the source tells of which files it is made; otherwise `states` never repeats.
     """
 
     states: dict[str, str]
-    files: tuple[Path, ...] | None
+    files: tuple[Path | str, ...] | None
     is_listed: bool = True
 
     @classmethod
@@ -49,6 +50,9 @@ class Lot:
         files = local_files(config.events)
         if files is not None:
             return cls(file_fingerprints(files), tuple(files))
+        in_bucket = bucket_files(config.events)
+        if in_bucket is not None:
+            return cls(in_bucket, tuple(in_bucket))
         from segmenter_plugin.spark.listing import remote_files
 
         name = str(config.events.table or config.events.path)
@@ -59,9 +63,20 @@ class Lot:
         return cls(states, None)
 
     @property
+    def on_this_machine(self) -> tuple[Path, ...]:
+        """Those of the files that lie on this machine: all or none."""
+        return tuple(path for path in self.files or () if isinstance(path, Path))
+
+    @property
     def size(self) -> int | None:
         """Bytes, where they are known."""
-        return None if self.files is None else sum(path.stat().st_size for path in self.files)
+        if self.on_this_machine:
+            return sum(path.stat().st_size for path in self.on_this_machine)
+        if not self.is_listed:
+            return None
+        from segmenter_plugin.spark.listing import size_of
+
+        return size_of(self.states)
 
     def beyond(self, consumed: Mapping[str, str], config: Config) -> Lot:
         """What has not been consumed.
@@ -106,7 +121,7 @@ def _merged(headers: Iterable[Mapping[str, str]]) -> dict[str, str]:
     return {name: " or ".join(sorted(kinds)) for name, kinds in found.items()}
 
 
-def _parquet_columns(path: Path) -> dict[str, str]:
+def _parquet_columns(path: Path | str) -> dict[str, str]:
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
@@ -123,8 +138,8 @@ def _type_name(kind: pa.DataType) -> str:
     return "string" if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else str(kind)
 
 
-def _csv_header(path: Path) -> dict[str, str]:
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+def _csv_header(path: Path | str) -> dict[str, str]:
+    with (gzip.open if str(path).endswith(".gz") else open)(path, "rt", encoding="utf-8") as file:
         return dict.fromkeys(next(csv.reader(file), []), "string")
 
 

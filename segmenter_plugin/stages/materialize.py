@@ -8,11 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from segmenter_plugin.clock import cutoff_key
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.feature_names import FeatureNames
-from segmenter_plugin.data.partition import require_manifest
-from segmenter_plugin.errors import UserError
-from segmenter_plugin.stages.layout import Layout
+from segmenter_plugin.errors import MissingStageError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ def materialize(config: Config, cutoffs: Sequence[datetime]) -> dict[str, Any]:
         MissingStageError: A cutoff has not been published.
         StoreError: The service is not declared, or Feast ended with an error.
     """
-    from segmenter_plugin.store.publish import published_cutoffs
+    from segmenter_plugin.store.publications import publications_of
     from segmenter_plugin.store.repository import (
         materialization_window,
         open_store,
@@ -45,15 +44,19 @@ def materialize(config: Config, cutoffs: Sequence[datetime]) -> dict[str, Any]:
 
     if not cutoffs:
         raise UserError("no cutoff was given, so there is nothing to materialise.", hint="name one with --cutoff.")
-    layout, names, repo = Layout.of(config), FeatureNames.of(config), Path(config.store.feature_repo)
+    names, repo = FeatureNames.of(config), Path(config.store.feature_repo)
     store = open_store(repo)
     served = set(view_names(require_service(store, names.service)))
     folders = [folder for folder in names.folders if names.registered(folder) in served]
-    for folder in folders:
-        for cutoff in cutoffs:
-            require_manifest(layout.feature(folder, cutoff), f"segmenter publish --cutoff {cutoff:%Y-%m-%dT%H:%M:%SZ}")
+    there = {folder: publications_of(config, folder).cutoffs() for folder in folders}
+    for folder, its_cutoffs in there.items():
+        for cutoff in sorted(set(cutoffs) - set(its_cutoffs)):
+            raise MissingStageError(
+                f"'{folder}/{cutoff_key(cutoff)}' has not been built.",
+                hint=f"run `segmenter publish --cutoff {cutoff:%Y-%m-%dT%H:%M:%SZ}` first.",
+            )
     views = [names.registered(folder) for folder in folders]
-    published = [cutoff for folder in folders for cutoff in published_cutoffs(layout.features(folder))]
+    published = [cutoff for its_cutoffs in there.values() for cutoff in its_cutoffs]
     covered = [interval for view in views for interval in store.get_feature_view(view).materialization_intervals]
     start, end = materialization_window(cutoffs, published, covered)
     logger.info("materialising %s from %s to %s", ", ".join(views), start.isoformat(), end.isoformat())

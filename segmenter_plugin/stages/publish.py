@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,16 +20,14 @@ from segmenter_plugin.data.feature_names import FeatureNames
 from segmenter_plugin.data.partition import (
     data_files,
     fingerprint,
-    is_current,
-    new_published,
     read_batches,
     require_manifest,
 )
 from segmenter_plugin.errors import UserError
 from segmenter_plugin.schemas import activity_fields, provenance_fields, score_fields, segment_fields, user_type_of
 from segmenter_plugin.stages.layout import Layout
-from segmenter_plugin.storage import published_table
-from segmenter_plugin.store.publish import Tally, feature_rows, feature_schema
+from segmenter_plugin.store.publications import publications_of
+from segmenter_plugin.store.publish import USER_TYPE, Tally, feature_rows, feature_schema
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +37,10 @@ BATCH_ROWS = 32_768
 
 @dataclass(frozen=True)
 class _Publication:
-    """One view at one cutoff: where its rows come from and go to."""
+    """One view at one cutoff, and where its rows come from."""
 
     folder: str
     source: Path
-    target: Path
     command: str
     columns: list[pa.Field]
 
@@ -80,7 +77,9 @@ def _publish_cutoff(config: Config, cutoff: datetime, created: datetime, result:
         for publication in _publications(config, cutoff):
             name = f"{publication.folder}/{cutoff_key(cutoff)}"
             made_from = _made_from(config, publication)
-            if is_current(publication.target, made_from):
+            place = publications_of(config, publication.folder)
+            present = place.manifest(cutoff)
+            if present is not None and present["fingerprint"] == made_from:
                 logger.info("%s is current", name)
                 result["skipped"].append(name)
                 continue
@@ -89,21 +88,12 @@ def _publish_cutoff(config: Config, cutoff: datetime, created: datetime, result:
                 "fingerprint": made_from,
                 "created_timestamp": created.isoformat(),
             }
-            staging = whole.enter_context(_new_partition(config, publication, manifest))
-            tally = _write(config, publication, cutoff, created, staging)
-            manifest |= {"rows": tally.rows, "seen_after_cutoff": tally.seen_after_cutoff}
+            staging = whole.enter_context(place.new(cutoff, manifest))
+            tally, user_type = _write(config, publication, cutoff, created, staging)
+            manifest |= {USER_TYPE: str(user_type), "rows": tally.rows, "seen_after_cutoff": tally.seen_after_cutoff}
             _report(name, tally)
             result["published"].append(name)
             result["rows"] += tally.rows
-
-
-def _new_partition(config: Config, publication: _Publication, manifest: dict[str, Any]) -> AbstractContextManager[Path]:
-    root = config.root_path
-    if config.store.table_format == "parquet":
-        return new_published(publication.target, root, manifest)
-    from segmenter_plugin.store.delta import new_delta_partition
-
-    return new_delta_partition(publication.target, root, manifest, published_table(root, publication.folder))
 
 
 def _publications(config: Config, cutoff: datetime) -> list[_Publication]:
@@ -121,7 +111,6 @@ def _publications(config: Config, cutoff: datetime) -> list[_Publication]:
         _Publication(
             folder,
             source,
-            layout.feature(folder, cutoff),
             f"segmenter {verb} --cutoff {cutoff:%Y-%m-%dT%H:%M:%SZ}",
             columns,
         )
@@ -136,7 +125,9 @@ def _made_from(config: Config, publication: _Publication) -> str:
     return fingerprint("publish", {"source": source["fingerprint"]}, settings)
 
 
-def _write(config: Config, publication: _Publication, cutoff: datetime, created: datetime, staging: Path) -> Tally:
+def _write(
+    config: Config, publication: _Publication, cutoff: datetime, created: datetime, staging: Path
+) -> tuple[Tally, pa.DataType]:
     files = data_files(publication.source)
     tally = Tally()
     user_type = user_type_of(pq.read_schema(files[0])) if files else pa.string()
@@ -148,7 +139,7 @@ def _write(config: Config, publication: _Publication, cutoff: datetime, created:
     with pq.ParquetWriter(staging / "part-00000.parquet", schema, compression="zstd") as writer:
         for batch in rows:
             writer.write_batch(batch)
-    return tally
+    return tally, user_type
 
 
 def _report(name: str, tally: Tally) -> None:

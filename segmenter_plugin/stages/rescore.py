@@ -18,6 +18,7 @@ from segmenter_plugin.config import Config
 from segmenter_plugin.data.behaviour_changes import Flags, changed_rows, users_among, users_of
 from segmenter_plugin.data.partition import data_files, fingerprint, read_manifest, require_manifest
 from segmenter_plugin.errors import ConfigError, CutoffError, MissingStageError
+from segmenter_plugin.schemas import trend_names
 from segmenter_plugin.stages.layout import Layout
 
 #: Key of a scores manifest: what a partition that holds some of the users only goes on from.
@@ -83,6 +84,7 @@ class Picked:
         before: Files of the earlier cutoff's behaviour, by name.
         scored: Partitions of scores that are not too old, their files by name.
         passed: From the earlier cutoff to this one.
+        shared: Columns of behaviour that other users' events move.
         made_from: What the fingerprint of the new scores depends on.
         users: How many rows there were.
         changed: Of them, how many of users who are new or changed.
@@ -92,6 +94,7 @@ class Picked:
     before: dict[str, Path]
     scored: Sequence[dict[str, Path]]
     passed: timedelta
+    shared: Sequence[str]
     made_from: dict[str, Any]
     users: int = 0
     changed: int = 0
@@ -113,6 +116,7 @@ class Picked:
             before=_by_name(layout.behaviour(since.cutoff)),
             scored=[_by_name(layout.scores(time)) for time in chain],
             passed=cutoff - since.cutoff,
+            shared=trend_names(config),
             made_from={
                 "changed_since": since.cutoff.isoformat(),
                 "base": base["fingerprint"],
@@ -122,7 +126,7 @@ class Picked:
 
     def rows(self, path: Path) -> Flags:
         """(N,) which rows of a behaviour file to score; counts them."""
-        changed = changed_rows(self.before.get(path.name), path, self.passed)
+        changed = changed_rows(self.before.get(path.name), path, self.passed, self.shared)
         files = [files[path.name] for files in self.scored if path.name in files]
         is_aged = ~changed & ~users_among(users_of(path), files)
         self.users += len(changed)

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from segmenter_plugin import schemas
 from segmenter_plugin.clock import cutoff_key
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.partition import (
-    BATCH_ROWS,
     data_files,
     is_current,
     new_partition,
     read_manifest,
     require_manifest,
 )
-from segmenter_plugin.errors import ArtifactError, MissingStageError, SchemaError
+from segmenter_plugin.errors import MissingStageError
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.rescore import RESCORED, Picked, Since, score_fingerprint
-
-if TYPE_CHECKING:
-    from segmenter_plugin.model.artifact import UserEncoder
+from segmenter_plugin.stages.score_files import ScoreFile, ScoreFiles, Scorer, score_here
 
 logger = logging.getLogger(__name__)
 
 
 def score(
-    config: Config, cutoffs: Sequence[datetime], *, artifact: Path | None = None, since: Since | None = None
+    config: Config,
+    cutoffs: Sequence[datetime],
+    *,
+    artifact: Path | None = None,
+    since: Since | None = None,
+    score_files: ScoreFiles = score_here,
 ) -> dict[str, Any]:
     """Score cutoffs, each streamed into a partition of its own, a file for each of behaviour.
 
@@ -45,6 +44,7 @@ def score(
         artifact: A fine-tuned artifact, instead of the store's.
         since: Score those users only whose scores as of an earlier cutoff no longer stand; where all users of a cutoff
             are scored already, they are left as they are.
+        score_files: Who scores: this process, or `score_on_spark`.
 
     Returns:
         stage, artifact, model_version, and by cutoff key: path, rows, skipped; with `since` the counts of `Picked`.
@@ -58,66 +58,49 @@ def score(
     """
     layout = Layout.of(config)
     place = layout.encoder if artifact is None else Path(artifact)
-    models = _Models(config, place, from_store=artifact is None)
+    scorer = _scorer(config, place, from_store=artifact is None)
     results: dict[str, Any] = {}
     for cutoff in cutoffs:
-        results[cutoff_key(cutoff)] = _score_one(config, cutoff, layout, models, since)
-    return {"stage": "score", "artifact": str(place), "model_version": models.version, "cutoffs": results}
+        results[cutoff_key(cutoff)] = _score_one(scorer, cutoff, layout, since, score_files)
+    return {"stage": "score", "artifact": str(place), "model_version": scorer.version, "cutoffs": results}
 
 
-class _Models:
-    """The artifact: its version known at once, its weights read only when a cutoff needs them."""
+def _scorer(config: Config, place: Path, *, from_store: bool) -> Scorer:
+    """The artifact's version is in its manifest, if it has one: where nothing is stale, weights are not read."""
+    manifest = require_manifest(place, "segmenter finetune") if from_store else read_manifest(place)
+    if manifest is not None:
+        return Scorer(config, place, manifest["model_version"])
+    from segmenter_plugin.model.artifact import UserEncoder
 
-    def __init__(self, config: Config, place: Path, *, from_store: bool) -> None:
-        manifest = require_manifest(place, "segmenter finetune") if from_store else read_manifest(place)
-        self._config = config
-        self._place = place
-        self._model: UserEncoder | None = None
-        self.version: str = self.model.model_version if manifest is None else manifest["model_version"]
-
-    @property
-    def model(self) -> UserEncoder:
-        """The artifact, read once, on the GPU where there is one."""
-        if self._model is None:
-            from segmenter_plugin.model.artifact import UserEncoder
-
-            model = UserEncoder.from_pretrained(self._place)
-            predicted, asked = [target.task for target in model.targets], list(self._config.tasks)
-            if predicted != asked:
-                raise ArtifactError(
-                    f"the artifact predicts {[task.window_name for task in predicted]}, "
-                    f"the configuration asks for {[task.window_name for task in asked]}.",
-                    hint="run `segmenter finetune` with this configuration.",
-                )
-            self._model = model.to()
-        return self._model
+    return Scorer(config, place, UserEncoder.from_pretrained(place).model_version)
 
 
 def _score_one(
-    config: Config, cutoff: datetime, layout: Layout, models: _Models, since: Since | None
+    scorer: Scorer, cutoff: datetime, layout: Layout, since: Since | None, score_files: ScoreFiles
 ) -> dict[str, Any]:
+    config, version = scorer.config, scorer.version
     command = f"segmenter build --cutoff {cutoff:%Y-%m-%dT%H:%M:%S+00:00}"
     behaviour, place = layout.behaviour(cutoff), layout.scores(cutoff)
     built = require_manifest(behaviour, command)["fingerprint"]
-    made_from = score_fingerprint(config, built, models.version)
+    made_from = score_fingerprint(config, built, version)
     picked: Picked | None = None
     if since is not None and not is_current(place, made_from):
-        picked = Picked.of(config, cutoff, since, models.version)
-        made_from = score_fingerprint(config, built, models.version, picked.made_from)
+        picked = Picked.of(config, cutoff, since, version)
+        made_from = score_fingerprint(config, built, version, picked.made_from)
     if is_current(place, made_from):
         logger.info("score %s: up to date, skipped", cutoff_key(cutoff))
         return _entry(place, read_manifest(place) or {}, skipped=True)
-    model = models.model
-    if cutoff < model.trained_through:
+    trained_through = scorer.model.trained_through
+    if cutoff < trained_through:
         logger.warning(
             "score %s: the weights have seen events through %s, after this cutoff; such scores flatter and "
             "`segmenter evaluate` refuses them",
             cutoff_key(cutoff),
-            model.trained_through.isoformat(),
+            trained_through.isoformat(),
         )
-    manifest: dict[str, Any] = {"stage": "score", "fingerprint": made_from, "model_version": models.version}
+    manifest: dict[str, Any] = {"stage": "score", "fingerprint": made_from, "model_version": version}
     with new_partition(place, config.root_path, manifest) as staging:
-        manifest["rows"] = _write(model, config, behaviour, staging, picked)
+        manifest["rows"] = _write(scorer, behaviour, staging, picked, score_files)
         manifest |= {} if picked is None else {RESCORED: picked.as_dict()}
     logger.info("score %s: %s users", cutoff_key(cutoff), manifest["rows"])
     return _entry(place, manifest, skipped=False)
@@ -128,51 +111,17 @@ def _entry(place: Path, manifest: dict[str, Any], *, skipped: bool) -> dict[str,
     return entry | ({RESCORED: manifest[RESCORED]} if RESCORED in manifest else {})
 
 
-def _write(model: UserEncoder, config: Config, behaviour: Path, staging: Path, picked: Picked | None) -> int:
+def _write(scorer: Scorer, behaviour: Path, staging: Path, picked: Picked | None, score_files: ScoreFiles) -> int:
     """Stream scores to a file for each of behaviour; how many rows there were."""
-    files = data_files(behaviour)
-    if not files:
+    paths = data_files(behaviour)
+    if not paths:
         raise MissingStageError(
             f"{str(behaviour)!r} holds no users.", hint="check the cutoff against the events' times."
         )
-    rows = 0
-    for path in files:
-        chosen = None if picked is None else np.flatnonzero(picked.rows(path))
-        rows += _write_file(model, config, path, staging / path.name, chosen)
+    files = [
+        ScoreFile(path, staging / path.name, None if picked is None else np.flatnonzero(picked.rows(path)))
+        for path in paths
+    ]
+    rows = sum(score_files(scorer, files))
     # Readers tell a partition's provenance by its rows, so there is one where nobody needed scores.
-    return rows or _write_file(model, config, files[0], staging / files[0].name, np.zeros(1, dtype=np.int64))
-
-
-def _write_file(
-    model: UserEncoder, config: Config, behaviour: Path, target: Path, chosen: npt.NDArray[np.int64] | None
-) -> int:
-    """Score a file's rows, or those at `chosen` places only; no rows, no file."""
-    from segmenter_plugin.model.scoring import score_batches
-
-    if chosen is not None and not len(chosen):
-        return 0
-    rows = 0
-    schema = schemas.scores_schema(config, schemas.user_type_of(pq.read_schema(behaviour)))
-    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for batch in score_batches(model, _batches(behaviour, model.features.columns, chosen)):
-            writer.write_batch(batch)
-            rows += batch.num_rows
-    return rows
-
-
-def _batches(path: Path, columns: Sequence[str], chosen: npt.NDArray[np.int64] | None) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
-        missing = sorted(set(columns) - set(file.schema_arrow.names))
-        if missing:
-            raise SchemaError(
-                f"{str(path)!r} lacks the columns {missing}; it has {file.schema_arrow.names}.",
-                hint="it was built with another configuration; run the stage that makes it again.",
-            )
-        start = 0
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
-            if chosen is None:
-                yield batch
-            else:
-                inside = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, start + batch.num_rows)]
-                yield batch.take(pa.array(inside - start))
-            start += batch.num_rows
+    return rows or scorer(replace(files[0], chosen=np.zeros(1, dtype=np.int64)))

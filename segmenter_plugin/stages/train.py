@@ -1,4 +1,8 @@
-"""Stages `pretrain` and `finetune`: from the training cutoffs' tables to an artifact."""
+"""Stages `pretrain` and `finetune`: from the training cutoffs' tables to an artifact.
+
+Both may be run by several processes at once, as torchrun starts them: each reads all tables and trains on its share of
+every batch; the first one writes.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +33,10 @@ from segmenter_plugin.data.partition import (
     read_manifest,
     require_manifest,
 )
+from segmenter_plugin.data.targets import TargetSettings
 from segmenter_plugin.errors import ConfigError
 from segmenter_plugin.stages.layout import Layout
+from segmenter_plugin.stages.training_record import training_record
 
 if TYPE_CHECKING:
     from segmenter_plugin.model.artifact import UserEncoder
@@ -60,9 +66,12 @@ def pretrain(config: Config) -> dict[str, Any]:
         return _skipped("pretrain", layout.pretrained)
     from segmenter_plugin.model.artifact import UserEncoder
     from segmenter_plugin.model.pretraining import pretrain_encoder
+    from segmenter_plugin.model.processes import join_processes
 
+    join_processes()
     split = _split(config)
-    fit = FeaturesFit(schemas.categorical_columns(config), schemas.numeric_columns(config), _aggregates(config))
+    columns = schemas.categorical_columns(config), schemas.numeric_columns(config), _aggregates(config)
+    fit = FeaturesFit(*columns, config.encoder.hashed_columns)
     features = learn_features(
         sources,
         fit,
@@ -79,7 +88,8 @@ def pretrain(config: Config) -> dict[str, Any]:
         encoder,
         features,
         trained_through=max(source.cutoff for source in sources),
-        metrics=_metrics("pretrain", outcome) | {"training_examples": len(training)},
+        metrics=_metrics("pretrain", outcome),
+        data=training_record(config, sources, training, validation),
     )
     return _commit(
         model,
@@ -103,7 +113,7 @@ def finetune(config: Config, *, seed: int | None = None, output: Path | None = N
         As `pretrain`.
 
     Raises:
-        ConfigError: No training cutoffs, or no tasks.
+        ConfigError: No training cutoffs, no tasks, or more frozen layers than the backbone has.
         MissingStageError: A training cutoff has not been built, or the encoder not pretrained.
         TrainingError: Labels that teach nothing, no users on one side of the split, or a loss that is not a number.
     """
@@ -119,10 +129,12 @@ def finetune(config: Config, *, seed: int | None = None, output: Path | None = N
         return _skipped("finetune", place)
     from segmenter_plugin.model.artifact import UserEncoder
     from segmenter_plugin.model.finetuning import finetune_encoder
+    from segmenter_plugin.model.processes import join_processes
 
+    join_processes()
     split = _split(config)
     start = UserEncoder.from_pretrained(layout.pretrained)
-    targets = learn_targets(sources, config.tasks, split)
+    targets = learn_targets(sources, config.tasks, split, TargetSettings.of(config))
     training, validation = load_examples(sources, start.features, targets, split)
     logger.info("finetune: %d training and %d validation examples", len(training), len(validation))
     folder = layout.training / f"finetune-{made_from[:12]}"
@@ -135,7 +147,8 @@ def finetune(config: Config, *, seed: int | None = None, output: Path | None = N
         start.features,
         trained_through=max([start.trained_through, *(source.cutoff for source in sources), *ends]),
         heads=heads,
-        metrics=dict(start.metrics) | _metrics("finetune", outcome) | {"training_examples": len(training)},
+        metrics=dict(start.metrics) | _metrics("finetune", outcome),
+        data=training_record(config, sources, training, validation),
     )
     return _commit(
         model, outcome, place, config, manifest={"stage": "finetune", "fingerprint": made_from}, folder=folder
@@ -192,6 +205,7 @@ def _finetune_fingerprint(config: Config, inputs: Mapping[str, Any], seed: int) 
         {
             "tasks": [task.model_dump(mode="json") for task in config.tasks],
             "finetune": config.finetune.model_dump(mode="json"),
+            "scores": config.scores.model_dump(mode="json"),
             "dropout": config.encoder.dropout,
             "split": {"validation_share": config.training.validation_share, "seed": config.training.seed},
             "seed": seed,
@@ -211,12 +225,26 @@ def _warn_if_stale(config: Config, pretrained: Mapping[str, Any]) -> None:
 def _commit(
     model: UserEncoder, outcome: Outcome, place: Path, config: Config, *, manifest: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
+    """Write the artifact; of several processes the first does, and the others wait until it is there."""
+    from segmenter_plugin.model.processes import is_first, wait_for_all
+
     manifest |= {
         "model_version": model.model_version,
         "trained_through": model.trained_through.isoformat(),
         "validation_loss": _loss(outcome),
         "epochs": outcome.epochs,
     }
+    if is_first():
+        _write(model, place, config, manifest)
+        _keep_logs_alone(folder)
+        logger.info(
+            "%s: artifact %s, trained through %s", manifest["stage"], model.model_version, model.trained_through
+        )
+    wait_for_all()
+    return _result(manifest, place, skipped=False)
+
+
+def _write(model: UserEncoder, place: Path, config: Config, manifest: dict[str, Any]) -> None:
     in_store = place.is_relative_to(config.root_path)
     output = (
         new_partition(place, config.root_path, manifest)
@@ -225,9 +253,6 @@ def _commit(
     )
     with output as staging:
         model.save_pretrained(staging)
-    _keep_logs_alone(folder)
-    logger.info("%s: artifact %s, trained through %s", manifest["stage"], model.model_version, model.trained_through)
-    return _result(manifest, place, skipped=False)
 
 
 def _keep_logs_alone(folder: Path) -> None:

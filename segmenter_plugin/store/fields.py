@@ -10,6 +10,7 @@ from feast.types import Array, Bool, FeastType, Float32, Float64, Int32, Int64, 
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.errors import ConfigError, StoreError
+from segmenter_plugin.tasks import PERCENTILES
 
 _SCALARS: dict[pa.DataType, FeastType] = {
     pa.float32(): Float32,
@@ -20,6 +21,9 @@ _SCALARS: dict[pa.DataType, FeastType] = {
     pa.large_string(): String,
     pa.bool_(): Bool,
 }
+
+#: Ends of the names of money's percentiles.
+_PERCENTILES = "|".join(f"p{percentile}" for percentile in PERCENTILES)
 
 _KEYS = {ValueType.STRING: pa.string(), ValueType.INT64: pa.int64()}
 
@@ -58,7 +62,7 @@ def arrow_field(column: pa.Field | str) -> pa.Field:
         return pa.field(column, pa.int64())
     if column.endswith("_probabilities"):
         return pa.field(column, pa.list_(pa.float32()))
-    if re.search(r"_\d+d(_gap\d+d)?_(probability|expected)$", column):
+    if column == Columns.value_score or re.search(rf"_\d+d(_gap\d+d)?_(probability|expected|{_PERCENTILES})$", column):
         return pa.field(column, pa.float32())
     return pa.field(column, pa.float64())
 
@@ -86,6 +90,8 @@ _FIXED = {
     Columns.model_version: "Content hash of the artifact that made this row.",
     Columns.trained_through: "Latest event time, label windows included, that any weight has seen; UTC, rounded up to "
     "a whole second.",
+    Columns.value_score: "Worth by all tasks together, in [0, 1]: weighted mean of probabilities and of expected money "
+    "x as x / (x + median spender).",
     Columns.segment_id: "Value segment; ids keep their meaning over retrains.",
     Columns.segment_name: "Readable name of the value segment.",
     "recency_days": "Days from the last event to the cutoff.",
@@ -106,12 +112,28 @@ _DERIVED = (
     (r"(?P<of>.+)_count_(?P<days>\d+)d", "Number of {of} in the {days} days before the cutoff."),
     (r"(?P<of>.+)_sum_(?P<days>\d+)d", "Money of {of} events in the {days} days before the cutoff, events' currency."),
     (r"(?P<of>.+)_known_count", "Number of events with a {of} in the observation window."),
+    (
+        r"(?P<of>.+)_trend_mean",
+        "How the {of} values met in the last 28 days are catching on, mean log; null without one.",
+    ),
+    (r"(?P<of>.+)_popularity_mean", "How many met the {of} values of the last 28 days, mean log; null without one."),
     (r"(?P<of>.+)_mean", "Mean {of} of the events that have one, in the observation window; null without one."),
     (r"(?P<of>.+)_recency_days", "Days from the last {of} event to the cutoff; null where there is none."),
     (r"(?P<of>.+)_(?P<days>\d+)d_expected", "Expected money of {of} in the next {days} days, events' currency."),
     (
         r"(?P<of>.+)_(?P<days>\d+)d_gap(?P<gap>\d+)d_expected",
         "Expected money of {of} in {days} days that begin {gap} days after the cutoff, events' currency.",
+    ),
+    (
+        r"(?P<of>.+)_(?P<days>\d+)d_p(?P<percent>\d\d)",
+        "Money of {of} in the next {days} days; {percent} in 100 such users stay within it, events' currency.",
+    ),
+    (
+        r"(?P<of>.+)_(?P<days>\d+)d_gap(?P<gap>\d+)d_p(?P<percent>\d\d)",
+        (
+            "Money of {of} in {days} days that begin {gap} days after the cutoff; {percent} in 100 such users stay "
+            "within it, events' currency."
+        ),
     ),
     (r"(?P<of>.+)_(?P<days>\d+)d_probability", "Probability of {of} in the next {days} days, in [0, 1]."),
     (

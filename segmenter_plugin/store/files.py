@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import glob
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 import fsspec  # type: ignore[import-untyped]
 import pyarrow as pa
 from feast import FileSource
-from feast.data_format import DeltaFormat
+from feast.data_format import DeltaFormat, ParquetFormat
 from pyarrow import fs
 
-from segmenter_plugin.store.delta import delta_files
-
-_STARS = re.compile(r"[*?\[]")
+from segmenter_plugin.data.object_rows import GLOB, ObjectFolder, committed
+from segmenter_plugin.data.remote_glob import STARS, remote_glob, split_glob
+from segmenter_plugin.errors import StoreError
+from segmenter_plugin.store.delta import delta_files, is_remote
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,8 @@ def _identity(info: fs.FileInfo) -> tuple[object, ...]:
 def source_files(source: FileSource, repo_path: Path | None) -> StoredFiles:
     """The files of a source, sorted by path.
 
+    Of a Delta table those of one snapshot; of what we published to a bucket those that count there.
+
     Args:
         source: Its path starts at the repository's folder unless it is absolute; in a folder every file counts except
             those whose names begin with a dot or an underscore.
@@ -57,16 +57,52 @@ def source_files(source: FileSource, repo_path: Path | None) -> StoredFiles:
     """
     uri = FileSource.get_uri_for_file_path(repo_path=repo_path, uri=source.path)
     if isinstance(source.file_format, DeltaFormat):
-        filesystem: fs.FileSystem = fs.LocalFileSystem()
-        paths = [str(path) for path in delta_files(uri)]
+        filesystem, paths = _snapshot(source, uri)
     elif "://" not in uri:
         filesystem = fs.LocalFileSystem()
-        paths = glob.glob(uri, recursive=True) if _STARS.search(uri) else [uri]
+        paths = glob.glob(uri, recursive=True) if STARS.search(uri) else [uri]
     else:
         filesystem, pattern = _remote(source, uri)
-        paths = _remote_glob(filesystem, pattern) if _STARS.search(pattern) else [pattern]
+        counted = _counted(filesystem, pattern)
+        if counted is not None:
+            return StoredFiles(filesystem, counted)
+        paths = [info.path for info in remote_glob(filesystem, pattern)] if STARS.search(pattern) else [pattern]
     infos = [inner for info in filesystem.get_file_info(paths) for inner in _files_of(filesystem, info)]
     return StoredFiles(filesystem, tuple(sorted(infos, key=lambda info: info.path)))
+
+
+def _snapshot(source: FileSource, uri: str) -> tuple[fs.FileSystem, list[str]]:
+    """Files of a Delta table as it is now."""
+    if not is_remote(uri):
+        return fs.LocalFileSystem(), delta_files(uri)
+    names = delta_files(uri, source.s3_endpoint_override, source.resolve_credentials())
+    filesystem, _ = _remote(source, uri)
+    return filesystem, [name.partition("://")[2] for name in names]
+
+
+def counted_addresses(source: FileSource) -> list[str] | None:
+    """Of rows that `segmenter publish` put into a bucket the files that count; None for files of any other kind.
+
+    Raises:
+        StoreError: None counts.
+    """
+    if not source.path.startswith("s3://") or not isinstance(source.file_format, ParquetFormat | None):
+        return None
+    found = _counted(*_remote(source, source.path))
+    if found == ():
+        raise StoreError(
+            f"no file counts of those that match {source.path!r}.", hint="run `segmenter publish --cutoff TIME` first."
+        )
+    return None if found is None else [f"s3://{info.path}" for info in found]
+
+
+def _counted(filesystem: fs.FileSystem, pattern: str) -> tuple[fs.FileInfo, ...] | None:
+    """Of rows that `segmenter publish` put into a bucket those that count; None for files of any other kind."""
+    folder = ObjectFolder(filesystem, pattern.removesuffix(f"/{GLOB}"))
+    if folder.path == pattern or STARS.search(folder.path) or not folder.counts_by_manifest():
+        return None
+    partitions = sorted(committed(folder).values(), key=lambda one: one.name)
+    return tuple(info for one in partitions for info in one.files)
 
 
 def _files_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> list[fs.FileInfo]:
@@ -85,35 +121,10 @@ def _files_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> list[fs.FileInfo]
 def _remote(source: FileSource, uri: str) -> tuple[fs.FileSystem, str]:
     if uri.startswith("s3://"):
         return FileSource.create_filesystem_and_path(uri, source.s3_endpoint_override, source.resolve_credentials())
-    fixed, rest = _split(uri)
+    fixed, rest = split_glob(uri)
     try:
         filesystem, root = fs.FileSystem.from_uri(fixed)
     except pa.ArrowInvalid:  # a scheme that Arrow does not know
         remote, root = fsspec.core.url_to_fs(fixed)
         filesystem = fs.PyFileSystem(fs.FSSpecHandler(remote))
     return filesystem, f"{root.rstrip('/')}/{rest}" if rest else root
-
-
-def _split(pattern: str) -> tuple[str, str]:
-    """Folders before the first star, and the rest."""
-    parts = pattern.split("/")
-    stars = next((i for i, part in enumerate(parts) if _STARS.search(part)), len(parts))
-    return "/".join(parts[:stars]), "/".join(parts[stars:])
-
-
-def _remote_glob(filesystem: fs.FileSystem, pattern: str) -> list[str]:
-    root, rest = _split(pattern)
-    found = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
-    depth = len(root.split("/"))
-    return [info.path for info in found if _matches(info.path.split("/")[depth:], rest.split("/"))]
-
-
-def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Part by part, as a star stays within one folder; ``**`` stands for any number of them."""
-    if not path or not pattern:
-        return not path and not pattern
-    # As in a shell, a star does not stand for a leading dot.
-    hidden = path[0].startswith(".") and not pattern[0].startswith(".")
-    if pattern[0] == "**":
-        return (not hidden and _matches(path[1:], pattern)) or _matches(path, pattern[1:])
-    return not hidden and fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])

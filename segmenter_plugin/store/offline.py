@@ -3,7 +3,9 @@
 Stock DuckDB reads a glob of Parquet files but cannot push into one (FileNotFoundError in Feast 0.67): it would rewrite
 one file in place. Published files are never rewritten, so a push becomes a partition of its own beside them.
 
-A Delta table is read as the files of one snapshot; stock needs DuckDB's extension for that, a download on first use.
+A Delta table is read as the files of one snapshot, and what we published to a bucket as the files that count there,
+both through Arrow where they are not on this machine. Stock needs DuckDB's extensions for either, a download on first
+use, and reads in a bucket whatever matches the glob.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any, Literal
 import ibis
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from feast import FeatureView, FileSource, RepoConfig
 from feast.data_format import DeltaFormat, ParquetFormat
@@ -38,7 +41,7 @@ from ibis.expr.types import Table
 from segmenter_plugin.clock import publication_time
 from segmenter_plugin.data.partition import fingerprint, is_current, new_published
 from segmenter_plugin.errors import StoreError
-from segmenter_plugin.store.delta import delta_files
+from segmenter_plugin.store.files import StoredFiles, counted_addresses, source_files
 from segmenter_plugin.store.pushed import conformed_rows
 
 #: Two levels of stars: partition folders, and the files in them.
@@ -56,7 +59,7 @@ class PublishedDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: igno
 class PublishedDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # feast is untyped
     """DuckDB that takes pushes too, for sources whose path is a glob ``folder/*/*.parquet``.
 
-    All reads but those of Delta tables, and sources of any other kind, are Feast's own.
+    All reads but those of Delta tables and of what we published to a bucket are Feast's own.
     """
 
     @staticmethod
@@ -73,7 +76,7 @@ class PublishedDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # 
         """Point-in-time join, as in stock."""
         asked = (config, feature_views, feature_refs, entity_df, registry, project)
         options["full_feature_names"] = full_feature_names
-        if not any(_is_delta(view.batch_source) for view in feature_views):
+        if not any(_is_read_here(view.batch_source) for view in feature_views):
             return DuckDBOfflineStore.get_historical_features(*asked, **options)
         return get_historical_features_ibis(*asked, **options, **_access(config))
 
@@ -82,7 +85,7 @@ class PublishedDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # 
         config: RepoConfig, data_source: DataSource, *arguments: Any, **options: Any
     ) -> RetrievalJob:
         """Newest row of each key, as in stock."""
-        if not _is_delta(data_source):
+        if not _is_read_here(data_source):
             return DuckDBOfflineStore.pull_latest_from_table_or_query(config, data_source, *arguments, **options)
         return pull_latest_from_table_or_query_ibis(config, data_source, *arguments, **options, **_access(config))
 
@@ -91,7 +94,7 @@ class PublishedDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # 
         config: RepoConfig, data_source: DataSource, *arguments: Any, **options: Any
     ) -> RetrievalJob:
         """All rows of a window, as in stock."""
-        if not _is_delta(data_source):
+        if not _is_read_here(data_source):
             return DuckDBOfflineStore.pull_all_from_table_or_query(config, data_source, *arguments, **options)
         return pull_all_from_table_or_query_ibis(config, data_source, *arguments, **options, **_access(config))
 
@@ -103,8 +106,8 @@ class PublishedDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # 
         Raises:
             StoreError: The glob matches no file.
         """
-        if _is_delta(data_source):
-            schema = pq.read_schema(_files(data_source, config.repo_path)[-1])
+        if _is_read_here(data_source):
+            schema = _dataset(data_source, config.repo_path).schema
             return [(field.name, str(field.type)) for field in schema]
         folder = _partitioned_folder(config, data_source)
         if folder is None:
@@ -143,18 +146,33 @@ class PublishedDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # 
 
 
 def _is_delta(source: DataSource | None) -> bool:
-    """Whether it is a Delta table here; one in a bucket is left to stock and DuckDB's extension."""
-    return isinstance(source, FileSource) and isinstance(source.file_format, DeltaFormat) and "://" not in source.path
+    return isinstance(source, FileSource) and isinstance(source.file_format, DeltaFormat)
 
 
-def _files(source: FileSource, repo_path: Path | str | None) -> list[Path]:
-    return delta_files(FileSource.get_uri_for_file_path(repo_path=repo_path, uri=source.path))
+def _is_read_here(source: DataSource | None) -> bool:
+    return isinstance(source, FileSource) and (_is_delta(source) or counted_addresses(source) is not None)
 
 
 def _read(source: DataSource, repo_path: str) -> Table:
-    if not _is_delta(source):
+    if not _is_read_here(source):
         return _read_data_source(source, repo_path)
-    return ibis.read_parquet([str(path) for path in _files(source, repo_path)], union_by_name=True)
+    if "://" in source.path:
+        # DuckDB asks the dataset for the columns and rows that a query needs, so it is never in memory as a whole.
+        return ibis.memtable(_dataset(source, repo_path))
+    return ibis.read_parquet([info.path for info in _files(source, repo_path).infos], union_by_name=True)
+
+
+def _files(source: FileSource, repo_path: Path | str | None) -> StoredFiles:
+    return source_files(source, None if repo_path is None else Path(repo_path))
+
+
+def _dataset(source: FileSource, repo_path: Path | str | None) -> ds.Dataset:
+    """Of files of several generations: a column that one of them lacks is null there."""
+    files = _files(source, repo_path)
+    paths = [info.path for info in files.infos]
+    each = ds.dataset(paths, filesystem=files.filesystem, format="parquet")
+    schema = pa.unify_schemas([fragment.physical_schema.remove_metadata() for fragment in each.get_fragments()])
+    return each.replace_schema(schema)
 
 
 def _access(config: RepoConfig) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from segmenter_plugin.data.partition import MANIFEST, data_files
 from segmenter_plugin.errors import ConfigError, MissingStageError, StoreError
 from segmenter_plugin.schemas import TIMESTAMP, conform, key_fields, user_type_of
 
+#: In a partition's manifest: Arrow's name of the type of the ids.
+USER_TYPE = "user_type"
+
 
 @dataclass
 class Tally:

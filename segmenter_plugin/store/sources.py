@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 from feast import FileSource
 from feast.data_format import DeltaFormat, ParquetFormat
@@ -16,8 +17,17 @@ from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import 
 
 from segmenter_plugin.columns import Columns
 from segmenter_plugin.config import Config
+from segmenter_plugin.data.object_rows import GLOB
 from segmenter_plugin.errors import ConfigError
-from segmenter_plugin.storage import VIEW_PLACE, published_folder, published_table
+from segmenter_plugin.storage import (
+    VIEW_PLACE,
+    StoreConfig,
+    published_folder,
+    published_table,
+    published_uri,
+    spark_address,
+)
+from segmenter_plugin.store.files import counted_addresses
 
 
 def published_source(config: Config, view: str) -> DataSource:
@@ -36,14 +46,12 @@ def published_source(config: Config, view: str) -> DataSource:
     """
     store = config.store
     name = f"{store.name_prefix}{view}_source"
-    # A glob, as a partition holds a manifest beside its rows (and duckdb reads no folder).
-    files = f"{published_folder(config.root_path.absolute(), view)}/*/*.parquet"
     if store.offline == "duckdb":
-        is_delta = store.table_format == "delta"
         return FileSource(
             name=name,
-            path=str(published_table(config.root_path.absolute(), view)) if is_delta else files,
-            file_format=DeltaFormat() if is_delta else None,
+            path=_place(store, config.root_path.absolute(), view),
+            s3_endpoint_override=store.published_endpoint,
+            file_format=DeltaFormat() if store.table_format == "delta" else None,
             # The cutoff: what a row says was true then.
             timestamp_field=Columns.event_timestamp,
             # Of two rows for one user and cutoff, the one published later counts.
@@ -51,8 +59,16 @@ def published_source(config: Config, view: str) -> DataSource:
         )
     if store.table is not None:
         return _spark_source(name, table=store.table.replace(VIEW_PLACE, view))
-    # The scheme, because without it a cluster would look in its own default file system.
-    return _spark_source(name, path=f"file://{files}", file_format="parquet")
+    path = spark_address(_place(store, config.root_path.absolute(), view))
+    return _spark_source(name, path=path, file_format="parquet")
+
+
+def _place(store: StoreConfig, root: Path, view: str) -> str:
+    """A Delta table; else a glob, as a partition holds a manifest beside its rows (and duckdb reads no folder)."""
+    if store.table_format == "delta":
+        return str(published_table(root, view)) if store.published is None else published_uri(store, view)
+    folder = str(published_folder(root, view)) if store.published is None else published_uri(store, view)
+    return f"{folder}/{GLOB}"
 
 
 def _spark_source(name: str, **where: str) -> SparkSource:
@@ -66,7 +82,7 @@ def _spark_source(name: str, **where: str) -> SparkSource:
         )
 
 
-def rows_location(source: DataSource, repo_path: Path | None) -> dict[str, str]:
+def rows_location(source: DataSource, repo_path: Path | None) -> dict[str, Any]:
     """Where Spark finds the rows of a source, as keyword arguments of `spark.online.read_rows`.
 
     Args:
@@ -78,6 +94,9 @@ def rows_location(source: DataSource, repo_path: Path | None) -> dict[str, str]:
     """
     if isinstance(source, FileSource) and isinstance(source.file_format, ParquetFormat | None):
         path = FileSource.get_uri_for_file_path(repo_path=repo_path, uri=source.path)
+        counted = counted_addresses(source) if "://" in path else None
+        if counted is not None:
+            return {"path": [spark_address(address) for address in counted], "file_format": "parquet"}
         return {"path": path if "://" in path else f"file://{path}", "file_format": "parquet"}
     if isinstance(source, SparkSource):
         if source.table:

@@ -102,6 +102,16 @@ def test_ages_are_all_that_grow_with_time_alone():
     assert {field.name for field in activity_fields(config) if is_age(field.name)} >= grown
 
 
+def test_what_others_move_changes_nobody(tmp_path):
+    """Only whether there is a value counts: it is the user's own events that make it come and go."""
+    table = pa.table({"user_id": ["a", "b", "c"], "event_timestamp": [1, 1, 1], "n": [1, 1, 1]})
+    for name, values in {"before": [0.5, None, None], "after": [0.25, None, 0.0]}.items():
+        pq.write_table(table.append_column("item_trend_mean", pa.array(values, pa.float64())), tmp_path / name)
+    files = tmp_path / "before", tmp_path / "after"
+    assert changed_rows(*files, DAY, ["item_trend_mean"]).tolist() == [False, False, True]
+    assert changed_rows(*files, DAY).tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize("change", ["no file", "another column", "another split"])
 def test_what_cannot_be_compared_counts_as_changed(tmp_path, change):
     table = behaviour(block_world.dense_events(CONFIG, 5, users=20, rows=200), CUTOFF)

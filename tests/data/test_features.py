@@ -12,7 +12,7 @@ from segmenter_plugin.config import Config
 from segmenter_plugin.data.features import Features, FeaturesFit
 from segmenter_plugin.data.scaling import Scaler
 from segmenter_plugin.data.vocabulary import UNKNOWN, Vocabulary
-from segmenter_plugin.errors import ArtifactError, SchemaError
+from segmenter_plugin.errors import ArtifactError, ConfigError, SchemaError
 
 CUTOFF = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -24,7 +24,10 @@ def at(day: int, hour: int = 0) -> datetime:
 @pytest.fixture
 def features() -> Features:
     return Features(
-        Vocabulary({"item_id": ("a", "b")}), Scaler(("amount",), (0.0,), (1.0,)), Scaler(("n",), (0.0,), (1.0,)), 3
+        Vocabulary({"item_id": ("a", "b")}),
+        Scaler(("amount",), (0.0,), (1.0,), ((),)),
+        Scaler(("n",), (0.0,), (1.0,), ((),)),
+        3,
     )
 
 
@@ -108,6 +111,22 @@ def test_an_event_seen_at_two_cutoffs_counts_once(rows: pa.RecordBatch) -> None:
     features = fit.features(min_count=2, max_vocabulary=10, length=3)
     # b: once on the 2nd, twice as of the 29th; z: on the 28th, by both; a: on the 1st, once.
     assert features.vocabulary.values["item_id"] == ("b", "z")
+
+
+def test_a_hashed_column_needs_no_vocabulary(rows: pa.RecordBatch) -> None:
+    fit = FeaturesFit(("item_id",), ("amount",), ("n",), {"item_id": 50})
+    fit.add(rows)
+    features = fit.features(min_count=99, max_vocabulary=1, length=3)
+    numbers = features.encode(rows).categorical["item_id"]
+    assert numbers[1] == UNKNOWN
+    assert len({*numbers[[0, 2, 3]]}) == 2
+    assert numbers[0] == numbers[3] > UNKNOWN
+    assert Features.from_json(features.to_json(), features.vocabulary) == features
+
+
+def test_hashing_what_is_no_categorical_column_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"hashed_columns names \['amount'\]; it may name \['item_id'\]"):
+        FeaturesFit(("item_id",), ("amount",), ("n",), {"amount": 50})
 
 
 def test_json_round_trip(features: Features) -> None:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from segmenter_plugin.data.targets import Target, fit_target
+from segmenter_plugin.config import parse_config
+from segmenter_plugin.data.targets import Target, TargetSettings, fit_target
 from segmenter_plugin.errors import ArtifactError, TrainingError
 from segmenter_plugin.tasks import TaskConfig
 
@@ -74,9 +79,72 @@ def test_labels_that_are_all_censored_are_refused(task: TaskConfig, kind: pa.Dat
         fit_target(task, pa.chunked_array([pa.nulls(3, kind)]))
 
 
-@pytest.mark.parametrize("target", [Target(BINARY), Target(VALUE, (), 12.5), Target(LIKED, ("a", "b"))])
+BALANCED = TargetSettings(class_weights="balanced")
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "expected"),
+    [
+        (BINARY, [True, False, False, None, False], ((4 / 6, 4 / 2),)),
+        (VALUE, [0.0, 10.0, 30.0, None, 5.0], ((4 / 2, 4 / 6),)),
+        # Nobody stays at "view": its weight is 1, and the other two share the examples.
+        (LADDER, ["none", "purchase", None, "none", "none"], ((4 / 6, 1.0, 4 / 2),)),
+        (LIKED, [["a"], ["a", "b"], [], None, ["a", "c"]], ((4 / 2, 4 / 6), (4 / 6, 4 / 2))),
+    ],
+    ids=["binary", "value", "multiclass", "multilabel"],
+)
+def test_balanced_classes_weigh_the_same_together(task: TaskConfig, labels: list[object], expected: object) -> None:
+    weights = fit_target(task, chunked(labels), BALANCED).class_weights
+    assert [pytest.approx(row) for row in expected] == [list(row) for row in weights]
+    assert fit_target(task, chunked(labels)).class_weights == ()
+
+
+@settings(deadline=None, max_examples=50)
+@given(labels=st.lists(st.sampled_from(LADDER.classes), min_size=2).filter(lambda labels: len(set(labels)) > 1))
+def test_balancing_keeps_the_size_of_the_loss(labels: list[str]) -> None:
+    target = fit_target(LADDER, pa.chunked_array([labels]), BALANCED)
+    (weights,) = target.class_weights
+    each = np.array(weights)[target.encode(pa.array(labels)).astype(int)]
+    assert each.mean() == pytest.approx(1)
+
+
+def test_a_configuration_says_how_labels_count(tree: dict[str, object]) -> None:
+    finetune = {"value_loss": "tweedie", "label_smoothing": 0.1, "class_weights": "balanced"}
+    config = parse_config(tree | {"finetune": finetune, "scores": {"value_weights": {"spend": 3.0}}})
+    found = TargetSettings.of(config)
+    assert found == TargetSettings("tweedie", 0.1, "balanced", {"spend": 3.0})
+    target = fit_target(VALUE, chunked([0.0, 10.0, None]), found)
+    assert (target.value_loss, target.label_smoothing, target.value_weight) == ("tweedie", 0.1, 3.0)
+    assert fit_target(BINARY, chunked([True, False, None]), found).value_weight == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "weight"),
+    [
+        (BINARY, 1.0),
+        (VALUE, 1.0),
+        (BINARY.model_copy(update={"event_type": "coupon"}), 0.0),
+        (LADDER, 0.0),
+        (LIKED, 0.0),
+    ],
+    ids=["purchase", "value", "coupon", "multiclass", "multilabel"],
+)
+def test_purchases_and_money_make_the_value_score(task: TaskConfig, weight: float) -> None:
+    assert TargetSettings().value_weight(task) == weight
+    assert TargetSettings(value_weights={task.name: 2.0}).value_weight(task) == (2.0 if task.rates_a_user else 0.0)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target(BINARY, class_weights=((0.75, 1.5),), label_smoothing=0.1, value_weight=2.0),
+        Target(VALUE, (), 12.5, "tweedie"),
+        Target(LIKED, ("a", "b"), class_weights=((0.5, 2.0), (1.0, 1.0))),
+    ],
+    ids=["binary", "value", "multilabel"],
+)
 def test_json_round_trip(target: Target) -> None:
-    assert Target.from_json(target.to_json()) == target
+    assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
 
 
 @pytest.mark.parametrize("tree", [None, {}, {"task": {"name": "x"}, "classes": [], "scale": 1}])

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from segmenter_plugin.data.vocabulary import MASK, PADDING, SPECIAL_COUNT, UNKNOWN, ValueCounts, Vocabulary
 from segmenter_plugin.errors import ArtifactError, SchemaError
@@ -62,7 +66,44 @@ def test_json_round_trip_keeps_the_hash_and_any_change_changes_it(vocabulary: Vo
     assert Vocabulary({"brand": (), "category": vocabulary.values["category"]}).content_hash != vocabulary.content_hash
 
 
-@pytest.mark.parametrize("tree", [[], {"category": "milk"}, {"category": [1]}, None])
+TEXTS = st.lists(st.one_of(st.none(), st.text(max_size=20)), max_size=30)
+
+
+@settings(deadline=None)
+@given(TEXTS, st.integers(1, 1000), st.integers(0, 10))
+def test_a_hashed_value_has_the_same_number_wherever_it_stands(values: list[str | None], count: int, skip: int) -> None:
+    hashed = Vocabulary({}, {"item": count})
+    numbers = hashed.encode("item", pa.array(values, pa.string()))
+    alone = [int(hashed.encode("item", pa.array([value], pa.string()))[0]) for value in values]
+    assert numbers.tolist() == alone
+    assert hashed.encode("item", pa.array(values, pa.string())[skip:]).tolist() == alone[skip:]
+    assert hashed.encode("item", pa.array(values, pa.string()).dictionary_encode()).tolist() == alone
+    for value, number in zip(values, alone, strict=True):
+        assert number == UNKNOWN if value is None else SPECIAL_COUNT <= number < hashed.size("item")
+
+
+def test_hashed_values_spread_over_their_buckets_and_never_move() -> None:
+    hashed = Vocabulary({"brand": ("a",)}, {"item": 64})
+    assert hashed.columns == ("brand", "item")
+    numbers = hashed.encode("item", pa.array([f"item-{n}" for n in range(64_000)]))
+    counts = np.bincount(numbers - SPECIAL_COUNT, minlength=64)
+    assert counts.min() > 850
+    assert counts.max() < 1150
+    # An artifact's weights belong to these numbers: another release must find the same.
+    assert hashed.encode("item", pa.array(["", "sku-1", "Ä" * 300])).tolist() == [59, 55, 49]
+
+
+def test_buckets_are_part_of_the_hash_and_survive_json() -> None:
+    counts = ValueCounts(("brand",))
+    counts.add("brand", pa.array(["a", "a"]))
+    hashed = counts.vocabulary(1, 10, {"item": 64})
+    assert Vocabulary.from_json(json.loads(json.dumps(hashed.to_json()))) == hashed
+    assert Vocabulary(hashed.values, {"item": 65}).content_hash != hashed.content_hash
+
+
+@pytest.mark.parametrize(
+    "tree", [[], {"category": "milk"}, {"category": [1]}, {"category": True}, {"category": 0}, {"category": 1.5}, None]
+)
 def test_a_foreign_tree_is_refused(tree: object) -> None:
     with pytest.raises(ArtifactError):
         Vocabulary.from_json(tree)

@@ -62,21 +62,28 @@ def typed(config: Config, raw: str, types: Mapping[str, str]) -> str:
     )
 
 
-def settled(config: Config, typed: str) -> str:
-    """Each event of a relation of `typed` once."""
-    columns = _settled_columns(config)
+def stored(config: Config, typed: str) -> str:
+    """What the event log holds of a relation of `typed`."""
     return _fill(
-        "settled",
+        "stored",
         typed=typed,
-        columns=_list(f'"{name}"' for name in columns),
-        oldest_first=", ".join(f'"{name}" ASC NULLS FIRST' for name in columns[1:]),
+        columns=_list(f'"{name}"' for name in _settled_columns(config)),
+        oldest_first=_oldest_first(config),
         most_a_day=config.events.max_events_per_day or 2**62,
-        event_id="event_id" if "event_id" in columns else "NULL",
     )
 
 
-def behaviour(config: Config, settled: str, cutoff: datetime) -> str:
-    """Sequences and aggregates of each user as of a cutoff, in the order of `schemas.behaviour_schema`."""
+def settled(config: Config, stored: str) -> str:
+    """Each event of a relation of `stored` once."""
+    event_id = "event_id" if "event_id" in _settled_columns(config) else "NULL"
+    return _fill("settled", stored=stored, oldest_first=_oldest_first(config), event_id=event_id)
+
+
+def behaviour(config: Config, settled: str, cutoff: datetime, stored: str = "") -> str:
+    """Sequences and aggregates of each user as of a cutoff, in the order of `schemas.behaviour_schema`.
+
+    `stored` is needed where `windows.trend_columns` names columns.
+    """
     days = sorted({*config.windows.activity_days, config.windows.observation_days})
     keys = _keys(config)
     fields = [field.name for field in [*sequence_fields(config), *activity_fields(config)]]
@@ -96,14 +103,22 @@ def behaviour(config: Config, settled: str, cutoff: datetime) -> str:
         length=config.sequences.length,
         sums=_list(f"{sql} AS {name}" for name, sql in _sums(config, cutoff, days).items()),
         active_days=_list(f"count(*) FILTER (days_ago < {length}) AS active_day_count_{length}d" for length in days),
-        keys=",\n\n".join(_key(kind, column, cutoff, days) for kind, column in keys.items()),
+        keys=",\n\n".join(
+            [
+                *(_key(kind, column, cutoff, days) for kind, column in keys.items()),
+                *(_trends(column, cutoff, stored) for column in config.windows.trend_columns),
+            ]
+        ),
         fields=_list(
             f"coalesce({name}, 0) AS {name}" if name in counted else f'"{name}"'
             for name in fields
             if name != "order_amount_mean"
         )
         + _order_mean(config, fields),
-        joins="\n".join(f"LEFT JOIN {kind}s USING (user_id)" for kind in keys),
+        joins="\n".join(
+            f"LEFT JOIN {name}s USING (user_id)"
+            for name in [*keys, *(f"{_kind(column)}_trend" for column in config.windows.trend_columns)]
+        ),
     )
 
 
@@ -129,6 +144,14 @@ def labels(config: Config, settled: str, cutoff: datetime, complete_through: dat
     )
 
 
+def _trends(column: str, cutoff: datetime, stored: str) -> str:
+    return _fill("trends", kind=_kind(column), column=f'"{column}"', stored=stored, cutoff_us=microseconds(cutoff))
+
+
+def _kind(column: str) -> str:
+    return column.removesuffix("_id")
+
+
 def _fill(name: str, **values: Any) -> str:
     text = (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
     return Template(text).substitute(values)
@@ -144,6 +167,10 @@ def _quoted(text: str) -> str:
 
 def _settled_columns(config: Config) -> list[str]:
     return ["event_us" if name == "event_timestamp" else name for name in event_columns(config)]
+
+
+def _oldest_first(config: Config) -> str:
+    return ", ".join(f'"{name}" ASC NULLS FIRST' for name in _settled_columns(config)[1:])
 
 
 def _text(theirs: str) -> str:

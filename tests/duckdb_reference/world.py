@@ -17,7 +17,7 @@ class Reference:
     """Events of Parquet files, settled once; each cutoff is then a query.
 
     Args:
-        connection: An open database; the tables `typed` and `settled` are made in it.
+        connection: An open database; the tables `typed`, `stored` and `settled` are made in it.
         config: The configuration that the build had.
         files: A glob of Parquet files.
     """
@@ -29,7 +29,8 @@ class Reference:
         described = connection.execute(f"DESCRIBE FROM {raw}").fetchall()
         types = {name: kind for name, kind, *_ in described}
         connection.execute(f"CREATE TABLE typed AS {render.typed(config, raw, types)}")
-        connection.execute(f"CREATE TABLE settled AS {render.settled(config, 'typed')}")
+        connection.execute(f"CREATE TABLE stored AS {render.stored(config, 'typed')}")
+        connection.execute(f"CREATE TABLE settled AS {render.settled(config, 'stored')}")
 
     @property
     def complete_through(self) -> datetime:
@@ -43,7 +44,7 @@ class Reference:
     def tables(self, cutoff: datetime) -> dict[str, pa.Table]:
         """`behaviour` and `labels` as of a cutoff, in no particular order of rows."""
         queries = {
-            "behaviour": render.behaviour(self._config, "settled", cutoff),
+            "behaviour": render.behaviour(self._config, "settled", cutoff, "stored"),
             "labels": render.labels(self._config, "settled", cutoff, self.complete_through),
         }
         return {name: self._connection.sql(query).to_arrow_table() for name, query in queries.items()}

@@ -40,7 +40,11 @@ def _plain(kind):
 def config_of(folder, root):
     tree = {
         "events": events_section(str(folder / "events")) | {"max_events_per_day": 40},
-        "windows": {"observation_days": 60, "activity_days": [1, 7, 28]},
+        "windows": {
+            "observation_days": 60,
+            "activity_days": [1, 7, 28],
+            "trend_columns": ["item_id", "category"],
+        },
         "sequences": {"length": 32},
         "tasks": [
             {"name": "purchase", "kind": "binary", "prediction_days": 3},

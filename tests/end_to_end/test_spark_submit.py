@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shop_tables
+import signal_tables
 import yaml
 from redis_world import redis_server
 
@@ -104,3 +105,37 @@ def test_materialize_online_under_spark_submit(tmp_path):
         rows = lookup(config, [*users, 1])
     assert rows["missing_users"] == [1]
     assert [row["embedding"] for row in rows["rows"][:-1]] == written["scores"]["embedding"].to_pylist()
+
+
+def toml_lines(tree, place=""):
+    """A configuration as TOML: values as JSON writes them, then the tables."""
+    for name, value in tree.items():
+        if not isinstance(value, dict) and name != "tasks":
+            yield f"{name} = {json.dumps(value)}"
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield f"[{place}{name}]"
+            yield from toml_lines(value, f"{place}{name}.")
+    for task in tree.get("tasks", []):
+        yield "[[tasks]]"
+        yield from toml_lines(task)
+
+
+@pytest.mark.slow
+def test_score_users_under_spark_submit(tmp_path):
+    from segmenter_plugin.stages.layout import Layout
+    from segmenter_plugin.stages.train import finetune, pretrain
+
+    quick = {"pretrain": {"epochs": 0}, "finetune": {"probe_epochs": 1, "epochs": 0}}
+    config = signal_tables.signal_config(tmp_path / "run", **quick)
+    for cutoff in (*config.training_cutoffs, signal_tables.LATER):
+        signal_tables.write_cutoff(config, cutoff, signal_tables.users_of(60))
+    pretrain(config)
+    finetune(config)
+    tree = signal_tables.signal_tree(Path("run"), **quick)
+    (tmp_path / "segmenter.toml").write_text("\n".join(toml_lines(tree)))
+    result = submit(tmp_path, "score_users.py", "--cutoff", "2024-06-01")
+    assert result["cutoffs"]["cutoff=20240601T000000Z"]["rows"] == 60
+    table = pa.concat_tables(pq.read_table(path) for path in data_files(Layout.of(config).scores(signal_tables.LATER)))
+    assert table.column("user_id").to_pylist() == signal_tables.users_of(60)
+    assert submit(tmp_path, "score_users.py", "--cutoff", "2024-06-01")["cutoffs"]["cutoff=20240601T000000Z"]["skipped"]

@@ -12,7 +12,7 @@ from segmenter_plugin import schemas
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.dataset import Examples, Source, Split, learn_features, learn_targets, load_examples
 from segmenter_plugin.data.features import Features, FeaturesFit
-from segmenter_plugin.data.targets import Target
+from segmenter_plugin.data.targets import Target, TargetSettings
 from segmenter_plugin.model.artifact import UserEncoder
 from segmenter_plugin.model.finetuning import finetune_encoder
 from segmenter_plugin.model.pretraining import pretrain_encoder
@@ -47,7 +47,7 @@ def shop(signal: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     aggregates = tuple(field.name for field in schemas.activity_fields(config))
     fit = FeaturesFit(schemas.categorical_columns(config), schemas.numeric_columns(config), aggregates)
     features = learn_features(sources, fit, split, min_count=2, max_vocabulary=100, length=16)
-    targets = learn_targets(sources, config.tasks, split)
+    targets = learn_targets(sources, config.tasks, split, TargetSettings.of(config))
     return Shop(config, features, targets, *load_examples(sources, features, targets, split))
 
 

@@ -2,17 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, LlamaConfig
 
 from segmenter_plugin.config import EncoderConfig
-from segmenter_plugin.errors import ArtifactError, ConfigError
-from segmenter_plugin.model.encoder import PRESETS, EncoderSettings, SequenceEncoder
+from segmenter_plugin.errors import ArtifactError
+from segmenter_plugin.model.backbone import PRESETS
+from segmenter_plugin.model.encoder import EncoderSettings, SequenceEncoder
 from segmenter_plugin.model.tensors import hide_events, to_tensors
 
 
@@ -38,14 +37,8 @@ def test_shapes(shop: Any) -> None:
     assert encoded.hidden.shape == (*batch["mask"].shape, 64)
 
 
-@pytest.mark.parametrize("backbone", ["modernbert", "bert", "llama"])
-def test_an_embedding_depends_neither_on_the_batch_nor_on_padding(shop: Any, backbone: str, tmp_path: Path) -> None:
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    if backbone == "bert":
-        BertConfig(**sizes).save_pretrained(tmp_path)
-    elif backbone == "llama":
-        LlamaConfig(**sizes, num_key_value_heads=2).save_pretrained(tmp_path)
-    encoder = encoder_of(shop, hf_config=None if backbone == "modernbert" else str(tmp_path))
+def test_an_embedding_depends_neither_on_the_batch_nor_on_padding(shop: Any) -> None:
+    encoder = encoder_of(shop)
     sequences = shop.training.sequences
     rows = np.concatenate([np.flatnonzero(sequences.lengths == 0)[:1], np.arange(20)])
     with torch.inference_mode():
@@ -53,6 +46,16 @@ def test_an_embedding_depends_neither_on_the_batch_nor_on_padding(shop: Any, bac
         alone = torch.cat([encoder(to_tensors(sequences.pad(rows[at : at + 1]))).embedding for at in range(len(rows))])
     assert torch.isfinite(together).all()
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_without_the_context_the_aggregates_change_nothing(shop: Any) -> None:
+    encoder = encoder_of(shop)
+    torch.nn.init.normal_(encoder.token.output.weight)
+    batch = shop.training.sequences.pad(np.arange(8))
+    other = dataclasses.replace(batch, context=batch.context + 1)
+    with torch.inference_mode():
+        for read, same in ((encoder.pooled_alone, True), (encoder.pooled, False)):
+            assert torch.equal(read(to_tensors(batch)), read(to_tensors(other))) is same
 
 
 def test_every_input_reaches_the_embedding(shop: Any) -> None:
@@ -101,14 +104,3 @@ def test_settings_survive_json(shop: Any) -> None:
     assert shapes[0] == shapes[1]
     with pytest.raises(ArtifactError, match="encoder settings"):
         EncoderSettings.from_json({"width": 3})
-
-
-def test_an_unknown_backbone_is_refused(shop: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="hf_config"):
-        encoder_of(shop, hf_config=str(tmp_path))
-
-
-def test_a_backbone_without_enough_positions_is_refused(shop: Any, tmp_path: Path) -> None:
-    BertConfig(max_position_embeddings=16).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="holds 16 positions; sequences of 16 events and a context token need 17"):
-        encoder_of(shop, hf_config=str(tmp_path))

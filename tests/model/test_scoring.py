@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from segmenter_plugin import schemas
 from segmenter_plugin.errors import SchemaError, TrainingError
-from segmenter_plugin.model import scoring
+from segmenter_plugin.model import inference, scoring
 from segmenter_plugin.model.artifact import UserEncoder
-from segmenter_plugin.model.scoring import by_positions, infer, score_batches
+from segmenter_plugin.model.scoring import infer, score_batches
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +47,37 @@ def test_scores_do_not_depend_on_batches(model: UserEncoder, table: pa.Table, ro
     np.testing.assert_allclose(embeddings[0], embeddings[1], atol=1e-5)
 
 
-def test_scores_do_not_depend_on_buckets(model: UserEncoder, shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = infer(model.encoder, model.heads, shop.validation.sequences)
-    monkeypatch.setattr(scoring, "_POSITIONS", 20)
-    parts = infer(model.encoder, model.heads, shop.validation.sequences)
-    np.testing.assert_allclose(parts.embedding, whole.embedding, atol=1e-5)
+def test_scores_do_not_depend_on_windows_and_buckets(
+    model: UserEncoder, table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = scored(model, table)
+    monkeypatch.setattr(scoring, "_WINDOW_ROWS", 16)
+    monkeypatch.setattr(inference, "CPU_POSITIONS", 20)
+    parts = scored(model, table, 5)
+    assert parts.column("user_id").equals(whole.column("user_id"))
+    embeddings = [np.stack(each.column("embedding").to_numpy()) for each in (whole, parts)]
+    np.testing.assert_allclose(embeddings[0], embeddings[1], atol=1e-5)
 
 
-def test_buckets_hold_every_row_once_within_the_bound(shop: Any) -> None:
-    lengths = shop.training.sequences.lengths
-    batches = list(by_positions(lengths))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
-    assert all(len(batch) * lengths[batch].max() <= 256 * 128 or len(batch) == 1 for batch in batches)
-    assert list(by_positions(np.array([], dtype=np.int64))) == []
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_an_embedding_is_a_users_own(model: UserEncoder, table: pa.Table, data: st.DataObject) -> None:
+    """Whatever the order, the batches and the users beside it, of whom some are longer (padding)."""
+    order = data.draw(st.permutations(range(table.num_rows)).map(lambda rows: rows[: data.draw(st.integers(1, 60))]))
+    rows = data.draw(st.integers(1, 60))
+    alone = model.encode(table)
+    found = scored(model, table.take(order).combine_chunks(), rows)
+    np.testing.assert_allclose(np.stack(found.column("embedding").to_numpy()), alone[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_embedding_does_not_depend_on_threads(model: UserEncoder, table: pa.Table, threads: int) -> None:
+    before, alone = torch.get_num_threads(), model.encode(table)
+    torch.set_num_threads(threads)
+    try:
+        np.testing.assert_allclose(model.encode(table), alone, atol=1e-5)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_dropout_is_off_while_scoring_and_the_mode_is_given_back(model: UserEncoder, shop: Any) -> None:
@@ -73,17 +95,42 @@ def test_integer_users_stay_integers(model: UserEncoder, shop: Any, signal: Any)
     assert result.column("user_id").to_pylist() == users
 
 
-def test_batches_are_pulled_one_at_a_time(model: UserEncoder, table: pa.Table) -> None:
+def test_no_more_is_read_than_a_few_windows(
+    model: UserEncoder, table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_WINDOW_ROWS", 20)
     pulled = []
 
     def stream() -> Any:
-        for batch in table.to_batches(max_chunksize=20):
-            pulled.append(batch.num_rows)
-            yield batch
+        for number in range(40):
+            pulled.append(number)
+            yield table.slice(0, 20).to_batches()[0]
 
     results = score_batches(model, stream())
     next(results)
-    assert len(pulled) == 1
+    time.sleep(0.2)
+    assert len(pulled) <= 5
+    results.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "segmenter-ahead"]
+
+
+def test_long_histories_end_a_window_early(
+    model: UserEncoder, table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_WINDOW_EVENTS", 50)
+    sizes = [len(sequences) for _, sequences in scoring._windows(model.features, table.to_batches(max_chunksize=4))]
+    assert sum(sizes) == 60
+    assert len(sizes) > 5
+
+
+def test_an_error_of_the_reading_thread_is_its_own(model: UserEncoder, table: pa.Table) -> None:
+    def stream() -> Any:
+        yield table.slice(0, 5).to_batches()[0]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone") as caught:
+        list(score_batches(model, stream()))
+    assert "stream" in [entry.name for entry in caught.traceback]
 
 
 def test_an_empty_batch_gives_no_rows(model: UserEncoder, table: pa.Table) -> None:

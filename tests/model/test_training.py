@@ -4,13 +4,8 @@ import dataclasses
 import json
 import logging
 import math
-import os
-import signal as signals
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,8 +13,11 @@ import torch
 from torch import nn
 
 from segmenter_plugin.errors import TrainingError
+from segmenter_plugin.model import training as training_module
+from segmenter_plugin.model.batches import EpochSampler, alike
+from segmenter_plugin.model.checkpoints import newest_checkpoint, seal
 from segmenter_plugin.model.examples import SequenceRows
-from segmenter_plugin.model.training import Outcome, Plan, _BucketSampler, newest_checkpoint, train
+from segmenter_plugin.model.training import Outcome, Plan, optimizer_of, train
 
 PLAN = Plan(epochs=4, batch_size=32, learning_rate=1e-2, weight_decay=0.01, patience=4, seed=3)
 LABEL = "purchase_14d_label"
@@ -108,25 +106,6 @@ def test_progress_is_logged_and_lands_in_tensorboard(
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "of another step"])
-def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
-    for step in (2, 10):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    newest = tmp_path / "checkpoint-10" / "trainer_state.json"
-    assert newest_checkpoint(tmp_path) == newest.parent
-    if damage == "absent":
-        newest.unlink()
-    else:
-        newest.write_text('{"global_step": 1' if damage == "cut" else '{"global_step": 2}')
-    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
-
-
-def test_nothing_to_resume_from(tmp_path: Path) -> None:
-    assert newest_checkpoint(tmp_path / "absent") is None
-
-
 class Killed(Exception):  # noqa: N818 - a stand-in for a signal
     """What ends a run in the test of resuming."""
 
@@ -168,53 +147,139 @@ def test_a_finished_run_is_not_run_again(shop: Any, tmp_path: Path, monkeypatch:
     assert torch.equal(weights(first), weights(again))
 
 
-@pytest.mark.parametrize("buckets", [1, 3])
-def test_each_epoch_has_an_order_of_its_own_that_a_resume_draws_again(shop: Any, buckets: int) -> None:
-    sampler = _BucketSampler(SequenceRows(shop.training), batch_size=8, buckets=buckets, seed=3)
-    orders = []
-    for epoch in (0, 1, 0):
-        sampler.set_epoch(epoch)
-        orders.append(list(sampler))
-    assert orders[0] == orders[2] != orders[1]
-    assert sorted(orders[0]) == list(range(len(sampler)))
+class Mean(nn.Module):
+    """Learns one number by a squared error: its gradient is the mean of what the rows miss it by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": ((self.value - rows) ** 2).mean()}
 
 
-PROGRAM = """
-import sys
-from pathlib import Path
-import importlib.util, torch
-torch.set_num_threads(1)
-spec = importlib.util.spec_from_file_location("signal_tables", sys.argv[1])
-signal = importlib.util.module_from_spec(spec); spec.loader.exec_module(signal)
-from segmenter_plugin.stages.train import finetune, pretrain
-root = Path(sys.argv[2])
-config = signal.signal_config(root, pretrain={"epochs": 4}, finetune={"epochs": 6})
-pretrain(config)
-print(finetune(config)["model_version"])
-"""
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """Rows that are their own number, of very different lengths."""
+
+    count: int
+    #: Gradients are cut at a norm of 1.
+    unit: ClassVar[float] = 1e-3
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.arange(self.count) ** 2
+
+    def collate(self, rows: Any) -> dict[str, torch.Tensor]:
+        return {"rows": torch.as_tensor(rows) * self.unit}
 
 
-@pytest.mark.slow
-def test_training_that_was_killed_gives_the_same_model_when_run_again(signal: Any, tmp_path: Path) -> None:
-    tables = str(Path(__file__).parents[1] / "signal_tables.py")
-    roots = [tmp_path / "whole", tmp_path / "killed"]
-    for root in roots:
-        config = signal.signal_config(root, pretrain={"epochs": 4}, finetune={"epochs": 6})
-        for cutoff in config.training_cutoffs:
-            signal.write_cutoff(config, cutoff, signal.users_of(200))
-    command = [sys.executable, "-c", PROGRAM, tables]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    whole = subprocess.run([*command, str(roots[0])], check=True, capture_output=True, text=True, env=environment)
-    kills = 0
-    for stage in ("pretrain-*", "finetune-*"):
-        process = subprocess.Popen([*command, str(roots[1])], env=environment, stdout=subprocess.DEVNULL)
-        while process.poll() is None and not list(roots[1].glob(f"training/**/{stage}/**/checkpoint-*")):
-            time.sleep(0.01)
-        if process.poll() is None:
-            process.send_signal(signals.SIGKILL)
-            kills += 1
-        process.wait()
-    assert kills == 2
-    again = subprocess.run([*command, str(roots[1])], check=True, capture_output=True, text=True, env=environment)
-    assert again.stdout == whole.stdout
-    assert len(whole.stdout.strip()) == 16
+def test_each_example_weighs_the_same_in_batches_of_any_size(tmp_path: Path) -> None:
+    # So small a rate that every gradient is taken at the same place.
+    rate, epochs = 1e-7, 1
+    plan = Plan(
+        epochs=epochs, batch_size=8, learning_rate=rate, weight_decay=0.0, patience=None, seed=1, warmup_share=0.0,
+        buckets=4, optimizer="sgd", schedule="constant",
+    )  # fmt: skip
+    rows, model = Numbers(64), Mean()
+    sampler = EpochSampler(rows.lengths, 8, 4, seed=1)
+    assert len({len(batch) for batch in sampler}) > 3
+    train(model, rows, Numbers(10), plan, folder=tmp_path, name="finetune")
+    value = momentum = 0.0
+    for batch in sampler:
+        momentum = 0.9 * momentum + 2 * sum(row * Numbers.unit for row in batch) / (64 / len(sampler))
+        value += rate * momentum
+    assert model.value.item() == pytest.approx(value, rel=1e-3)
+
+
+def test_a_step_in_parts_learns_what_it_learns_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(epochs=2, batch_size=8, learning_rate=0.1, weight_decay=0.0, patience=None, seed=1, buckets=1)
+    rows = Numbers(64)
+    assert max(len(alike(np.array(batch), rows.lengths)) for batch in EpochSampler(rows.lengths, 8, 1, seed=1)) > 2
+    models = Mean(), Mean()
+    train(models[0], rows, Numbers(10), plan, folder=tmp_path / "parts", name="finetune")
+    monkeypatch.setattr(training_module, "alike", lambda chosen, _: [chosen])
+    train(models[1], rows, Numbers(10), plan, folder=tmp_path / "whole", name="finetune")
+    assert models[0].value.item() == pytest.approx(models[1].value.item(), rel=1e-5) != 0.0
+
+
+def test_the_validation_loss_is_the_mean_over_users(tmp_path: Path) -> None:
+    plan = Plan(epochs=1, batch_size=8, learning_rate=1e-9, weight_decay=0.0, patience=None, seed=1)
+    outcome = train(Mean(), Numbers(64), Numbers(37), plan, folder=tmp_path, name="finetune")
+    assert outcome.validation_loss == pytest.approx(np.mean((np.arange(37.0) * Numbers.unit) ** 2), rel=1e-6)
+
+
+class Parts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 3)
+        self.layer = nn.Linear(3, 3)
+        self.norm = nn.LayerNorm(3)
+        self.held = nn.Linear(3, 3).requires_grad_(False)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
+def test_only_matrices_are_decayed_and_what_is_frozen_is_left_out(name: Any, kind: type) -> None:
+    model = Parts()
+    optimizer = optimizer_of(model, dataclasses.replace(PLAN, optimizer=name, weight_decay=0.5))
+    assert isinstance(optimizer, kind)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decay = {
+        names[id(parameter)]: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]
+    }
+    assert decay == {
+        "layer.weight": 0.5,
+        "layer.bias": 0.0,
+        "norm.weight": 0.0,
+        "norm.bias": 0.0,
+        "table.weight": 0.0,
+    }
+
+
+def rates(folder: Path) -> list[float]:
+    states = [json.loads(path.read_text()) for path in folder.glob("checkpoint-*/trainer_state.json")]
+    newest = max(states, key=lambda state: state["global_step"])
+    return [entry["learning_rate"] for entry in newest["log_history"] if "learning_rate" in entry]
+
+
+def test_the_rate_follows_its_schedule(shop: Any, tmp_path: Path) -> None:
+    found = {}
+    for schedule in ("linear", "cosine", "constant"):
+        plan = dataclasses.replace(PLAN, schedule=schedule, warmup_share=0.5)
+        run(linear(shop), shop, tmp_path / schedule, plan)
+        found[schedule] = rates(tmp_path / schedule)
+    for seen in found.values():
+        assert seen[0] < seen[len(seen) // 2 - 1] <= max(seen)
+    assert found["constant"][-1] == PLAN.learning_rate
+    assert found["linear"][-1] < 0.1 * PLAN.learning_rate
+    late = 3 * len(found["linear"]) // 4
+    assert found["cosine"][late] == pytest.approx(found["linear"][late], rel=0.5)
+    assert found["cosine"][-1] < found["linear"][-1]
+
+
+def test_a_checkpoint_of_another_model_is_refused(shop: Any, tmp_path: Path) -> None:
+    run(linear(shop), shop, tmp_path)
+    for path in ("outcome.json", "best.safetensors"):
+        (tmp_path / path).unlink()
+    with pytest.raises(TrainingError, match="cannot go on from the checkpoint") as caught:
+        run(Linear(shop.features.context.width + 1), shop, tmp_path)
+    assert "remove the folder" in str(caught.value.hint)
+
+
+class Harmful:
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("harmed"),)
+
+
+def test_a_checkpoint_that_holds_code_is_not_run(shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(linear(shop), shop, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for path in ("outcome.json", "best.safetensors"):
+        (tmp_path / path).unlink()
+    checkpoint = newest_checkpoint(tmp_path)
+    assert checkpoint is not None
+    torch.save(Harmful(), checkpoint / "optimizer.pt")
+    seal(checkpoint)
+    with pytest.raises(TrainingError, match="cannot go on from the checkpoint"):
+        run(linear(shop), shop, tmp_path)
+    assert not (tmp_path / "harmed").exists()

@@ -37,7 +37,7 @@ def test_estimates_lie_inside_their_intervals(judged):
 def test_a_ranking_is_not_judged_as_a_probability(judged):
     result, *_ = judged
     of_ranks = {score.metric for score in result.scores if score.method == "ranks"}
-    assert of_ranks == {"auroc", "average_precision"}
+    assert of_ranks == {"auroc", "average_precision", "lift_1", "lift_5", "lift_10"}
 
 
 def test_verdicts_follow_the_metrics_direction(judged):
@@ -111,8 +111,11 @@ def test_every_kind_is_json_able_and_drawn(kind, training_rows, tasks):
     json.dumps(result.as_dict(), allow_nan=False)
     drawn, verdicts = to_tables([result]).values()
     assert [row["method"] for row in drawn] == ["encoder", "other"]
-    assert len(drawn[0]) == 1 + len(METRICS[kind])
-    assert len(verdicts) == len(METRICS[kind])
+    shown = [metric for metric in METRICS[kind] if not metric.is_detail]
+    assert len(drawn[0]) == 1 + len(shown)
+    assert len(verdicts) == len(shown)
+    details = [metric.title for metric in METRICS[kind] if metric.is_detail]
+    assert all(title in to_markdown([result]) for title in details)
 
 
 def test_markdown_marks_the_best_and_says_who_wins(judged):

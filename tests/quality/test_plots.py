@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import auc
 
 from segmenter_plugin.quality.metrics import auroc
-from segmenter_plugin.quality.plots import MOST_POINTS, draw, gain_curve, ranking_curve, roc_curve
+from segmenter_plugin.quality.plots import MOST_POINTS, draw, gain_curve, ranking_curve, roc_curve, roc_points
 
 
 @pytest.fixture
@@ -17,6 +17,15 @@ def test_the_area_under_the_drawn_roc_is_the_auroc(ranked):
     truth, score = ranked
     horizontal, vertical = roc_curve("purchase", truth, {"encoder": score}).points["encoder"]
     assert auc(horizontal, vertical) == pytest.approx(float(auroc(truth, score)))
+
+
+def test_the_points_of_the_roc_are_few_and_hold_its_area(ranked):
+    truth, score = ranked
+    jittered = score + np.random.default_rng(1).normal(size=5000)
+    points = np.array(roc_points(roc_curve("purchase", truth, {"encoder": jittered}))["encoder"])
+    assert len(points) <= 101
+    assert (points[0].tolist(), points[-1].tolist()) == ([0, 0], [1, 1])
+    assert auc(*points.T) == pytest.approx(float(auroc(truth, jittered)), abs=1e-3)
 
 
 def test_gain_runs_from_nothing_to_everything_in_few_points(ranked):

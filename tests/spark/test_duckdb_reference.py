@@ -75,7 +75,11 @@ def test_simulated_shop(spark, tmp_path, sessions):
     ]
     tree = {
         "events": events,
-        "windows": {"observation_days": 90, "activity_days": [1, 7, 28]},
+        "windows": {
+            "observation_days": 90,
+            "activity_days": [1, 7, 28],
+            "trend_columns": ["item_id", "category", "brand"],
+        },
         "sequences": {"length": 40},
         "tasks": tasks,
         "store": {"root": str(tmp_path / "root")},
@@ -119,6 +123,7 @@ def test_complete_journey(spark, tmp_path):
                 "campaign_receipt": ["campaign_receipt"],
             },
         },
+        "windows": {"trend_columns": ["department", "item_id"]},
         "tasks": [*TASKS, {"name": "aisle", "kind": "multilabel", "prediction_days": 28, "target": "department"}],
         "store": {"root": str(tmp_path / "root")},
     }
@@ -146,7 +151,7 @@ def test_taobao_clicks(spark, tmp_path):
             "types": {"view": ["pv"], "cart": ["cart"], "favourite": ["fav"], "purchase": ["buy"]},
             "max_events_per_day": 50,
         },
-        "windows": {"observation_days": 9, "activity_days": [1, 3]},
+        "windows": {"observation_days": 9, "activity_days": [1, 3], "trend_columns": ["category"]},
         "sequences": {"length": 50},
         "tasks": [{"name": "purchase", "kind": "binary", "prediction_days": 1}],
         "store": {"root": str(tmp_path / "root")},

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segmenter_plugin.config import parse_config
-from segmenter_plugin.spark.listing import remote_files, rows_of_files
+from segmenter_plugin.spark.listing import remote_files, rows_of_files, size_of
 
 
 def config_of(table):
@@ -20,6 +20,7 @@ def test_files_of_a_table(spark, tmp_path):
         before = remote_files(spark, config)
         assert [path.rpartition("/")[2] for path in before] == ["a.parquet"]
         assert before == remote_files(spark, config)
+        assert size_of(before) == (tmp_path / "a.parquet").stat().st_size
         pq.write_table(pa.table({"u": [2, 3]}), tmp_path / "b.parquet")
         spark.catalog.refreshTable("listed_events")
         after = remote_files(spark, config)

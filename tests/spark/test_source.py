@@ -8,6 +8,8 @@ import pytest
 
 from segmenter_plugin.config import EventsConfig
 from segmenter_plugin.errors import EventsError
+from segmenter_plugin.spark.files import local_files
+from segmenter_plugin.spark.listing import remote_files
 from segmenter_plugin.spark.source import read_events
 
 
@@ -63,6 +65,47 @@ def test_a_table(spark, tmp_path):
         assert rows(read_events(spark, config)) == [{"u": 1}]
     finally:
         spark.sql("drop table events_of_test")
+
+
+@pytest.mark.parametrize("kind", ["orc", "json", "xml"])
+def test_any_format_of_sparks_reader(spark, tmp_path, kind):
+    options = {"rowTag": "click"} if kind == "xml" else {}
+    for user in ("a", "b"):
+        frame = spark.createDataFrame(pa.table({"u": [user], "i": [f"x{user}"]})).coalesce(1)
+        frame.write.format(kind).options(**options).mode("append").save(str(tmp_path / "lake"))
+    config = config_of(path=str(tmp_path / "lake"), format=kind, options=options)
+    assert local_files(config) is None
+    assert [row["u"] for row in rows(read_events(spark, config).select("u"))] == ["a", "b"]
+    some = config_of(path=str(tmp_path / "lake" / "part-*"), format=kind, options=options)
+    assert len(remote_files(spark, some)) == 2
+
+
+def test_options_reach_the_reader(spark, tmp_path):
+    (tmp_path / "a.json").write_text('[\n{"u": "a"},\n{"u": "b"}\n]\n', encoding="utf-8")
+    config = config_of(path=str(tmp_path / "a.json"), format="json", options={"multiLine": "true"})
+    assert rows(read_events(spark, config)) == [{"u": "a"}, {"u": "b"}]
+
+
+def test_a_format_that_is_not_there(spark, tmp_path):
+    with pytest.raises(EventsError, match=r"as nosuch files: \[DATA_SOURCE_NOT_FOUND\] .* nosuch") as caught:
+        read_events(spark, config_of(path=str(tmp_path), format="nosuch"))
+    assert "spark.jars.packages" in caught.value.hint
+    with pytest.raises(EventsError, match=r"as orc files: \[PATH_NOT_FOUND\] .*nowhere"):
+        read_events(spark, config_of(path=str(tmp_path / "nowhere"), format="orc"))
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.99])
+def test_a_truncated_file_of_another_format_is_named(spark, tmp_path, kept):
+    spark.range(3000).selectExpr("uuid() u").repartition(1).write.orc(str(tmp_path / "lake"))
+    spark.range(3000).selectExpr("uuid() u").repartition(1).write.mode("append").orc(str(tmp_path / "lake"))
+    file = max((tmp_path / "lake").glob("*.orc"))
+    config = config_of(path=str(tmp_path / "lake"), format="orc")
+    assert len(remote_files(spark, config)) == 2
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content))])
+    (tmp_path / "lake" / f".{file.name}.crc").unlink()
+    with pytest.raises(EventsError, match=f"{file.name}"):
+        remote_files(spark, config)
 
 
 def test_what_cannot_be_read(spark, tmp_path):

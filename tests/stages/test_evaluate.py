@@ -51,7 +51,7 @@ def test_every_method_is_judged_on_every_task(evaluated):
     assert [entry["task"] for entry in result["tasks"]] == [task.window_name for task in config.tasks]
     for entry in result["tasks"]:
         metric = METRICS[entry["kind"]][0].name
-        methods = ["rfm_logistic", "activity_lightgbm", "encoder"]
+        methods = ["rfm_logistic", "rfm_tiers", "activity_lightgbm", "encoder"]
         methods += ["encoder + activity_lightgbm"] if entry["kind"] in ("binary", "value") else []
         assert list(estimates(result, entry["task"], metric)) == methods
         assert entry["resamples"] == 1000
@@ -190,7 +190,7 @@ def test_baselines_get_the_encoders_rows_and_validation_users(built, world, monk
     evaluate(config, world.LATER)
     held_out = validation_users(tables["ids"], 0.2, config.training.seed)
     assert 0.1 < held_out.mean() < 0.3
-    assert [name for name, *_ in seen] == ["rfm_logistic", "activity_lightgbm"]
+    assert [name for name, *_ in seen] == ["rfm_logistic", "rfm_tiers", "activity_lightgbm"]
     for _, rows, seed in seen:
         assert seed == config.training.seed
         assert rows.activity.shape[0] == 400

@@ -45,7 +45,7 @@ def config_tree(folder: Path, root: str = "run", **events):
             "max_events_per_day": 4,
         }
         | events,
-        "windows": {"observation_days": 20, "activity_days": [1, 7]},
+        "windows": {"observation_days": 20, "activity_days": [1, 7], "trend_columns": ["item_id"]},
         "sequences": {"length": 8},
         "tasks": [
             {"name": "purchase", "kind": "binary", "prediction_days": 2},

@@ -4,9 +4,11 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import signal_tables
 
@@ -16,6 +18,7 @@ from segmenter_plugin.errors import ArtifactError, MissingStageError, SchemaErro
 from segmenter_plugin.model.artifact import UserEncoder
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.score import score
+from segmenter_plugin.stages.score_files import ScoreFile, Scorer, score_on_spark
 from segmenter_plugin.stages.train import finetune, pretrain
 
 QUICK = {"pretrain": {"epochs": 0}, "finetune": {"probe_epochs": 1, "epochs": 0}}
@@ -100,3 +103,86 @@ def test_what_is_missing_is_named_with_its_command(shop: SimpleNamespace, tmp_pa
     with pytest.raises(MissingStageError) as caught:
         score(shop.config, [shop.later.replace(month=7)])
     assert caught.value.hint == "run `segmenter build --cutoff 2024-07-01T00:00:00+00:00` first."
+
+
+@pytest.mark.slow
+def test_spark_scores_the_same(shop: SimpleNamespace, spark: Any, tmp_path: Path) -> None:
+    layout = Layout.of(shop.config)
+    expected = pa.Table.from_batches(list(read_batches(layout.scores(shop.later))))
+    shutil.rmtree(layout.scores(shop.later))
+    result = score(shop.config, [shop.later], score_files=score_on_spark(spark))
+    assert result == shop.result
+    assert [path.name for path in data_files(layout.scores(shop.later))] == ["part-0.parquet", "part-1.parquet"]
+    found = pa.Table.from_batches(list(read_batches(layout.scores(shop.later))))
+    assert found.schema.equals(expected.schema)
+    assert_scores_equal(found, expected)
+
+
+def assert_scores_equal(found: pa.Table, expected: pa.Table) -> None:
+    for name in expected.column_names:
+        ours, theirs = found.column(name), expected.column(name)
+        if pa.types.is_list(theirs.type):
+            assert pc.list_value_length(ours).equals(pc.list_value_length(theirs))
+            ours, theirs = pc.list_flatten(ours), pc.list_flatten(theirs)
+        if pa.types.is_floating(theirs.type):
+            np.testing.assert_allclose(ours.to_numpy(), theirs.to_numpy(), rtol=1e-5, atol=1e-5)
+        else:
+            assert ours.equals(theirs)
+
+
+@pytest.mark.slow
+def test_a_worker_reads_the_model_once_and_has_its_share_of_cores(
+    shop: SimpleNamespace, spark: Any, tmp_path: Path
+) -> None:
+    """Spark tells each Python worker to use as many threads as its task has cores."""
+    from segmenter_plugin.spark.worker_tasks import run_on_workers
+
+    layout = Layout.of(shop.config)
+    scorer = Scorer(shop.config, layout.encoder, shop.result["model_version"])
+    [behaviour, _] = data_files(layout.behaviour(shop.later))
+    files = [ScoreFile(behaviour, tmp_path / f"{number}.parquet") for number in range(6)]
+
+    def told(file: ScoreFile) -> tuple[int, int, int]:
+        import os
+
+        import torch
+
+        from segmenter_plugin.stages import score_files
+
+        scorer(file)
+        return os.getpid(), score_files._loaded.cache_info().misses, torch.get_num_threads()
+
+    workers = run_on_workers(spark, told, files)
+    assert len({pid for pid, _, _ in workers}) <= 2
+    assert {misses for _, misses, _ in workers} == {1}
+    assert {threads for _, _, threads in workers} == {1}
+
+
+def test_an_artifact_that_was_trained_anew_meanwhile_is_refused(shop: SimpleNamespace, tmp_path: Path) -> None:
+    layout = Layout.of(shop.config)
+    [behaviour, _] = data_files(layout.behaviour(shop.later))
+    with pytest.raises(ArtifactError, match="scoring began with 0123") as caught:
+        Scorer(shop.config, layout.encoder, "0123")(ScoreFile(behaviour, tmp_path / "scores.parquet"))
+    assert "again" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_appears_whole_or_not_at_all(
+    shop: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout.of(shop.config)
+    [behaviour, _] = data_files(layout.behaviour(shop.later))
+    seen = []
+
+    def stopped(batches: Any) -> Any:
+        for batch in batches:
+            seen.append([path.name for path in tmp_path.iterdir()])
+            yield batch
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("segmenter_plugin.model.ahead.ahead", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        Scorer(shop.config, layout.encoder, shop.result["model_version"])(ScoreFile(behaviour, tmp_path / "s.parquet"))
+    assert len(seen[0]) == 1
+    assert seen[0][0].startswith(".s.parquet")
+    assert not list(tmp_path.iterdir())

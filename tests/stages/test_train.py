@@ -8,11 +8,14 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import signal_tables
 
 from segmenter_plugin.config import Config
-from segmenter_plugin.errors import ConfigError, MissingStageError, TrainingError
+from segmenter_plugin.data.partition import current
+from segmenter_plugin.data.split import validation_users
+from segmenter_plugin.errors import ArtifactError, ConfigError, MissingStageError, TrainingError
 from segmenter_plugin.model.artifact import UserEncoder
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.train import finetune, pretrain
@@ -143,8 +146,8 @@ def test_a_configuration_that_trains_nothing_is_refused(signal: ModuleType, tmp_
 
 
 def test_an_unknown_objective_is_refused(signal: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'cloze' is not known"):
-        pretrain(build(signal, tmp_path, pretrain={"objective": "cloze"}))
+    with pytest.raises(ConfigError, match=r"pretrain.objectives names \['cloze'\]; it may name \["):
+        pretrain(build(signal, tmp_path, pretrain={"objectives": {"cloze": 1.0}}))
 
 
 @pytest.mark.parametrize(("value", "message"), [(True, "are the same: "), (None, "are censored")])
@@ -184,3 +187,64 @@ def test_a_task_whose_last_window_is_censored_trains_on_the_others(signal: Modul
     pretrain(config)
     # 1 April and 14 days, not 28; 1 March and 28 days is earlier.
     assert finetune(config)["trained_through"] == "2024-04-15T00:00:00+00:00"
+
+
+def test_labels_that_only_validation_users_have_count_for_trained_through(signal: ModuleType, tmp_path: Path) -> None:
+    tasks = [
+        {"name": "purchase", "kind": "binary", "prediction_days": 14},
+        {"name": "spend", "kind": "value", "prediction_days": 28},
+    ]
+    config = build(signal, tmp_path, tasks=tasks, pretrain={"epochs": 0})
+
+    def censor(rows: pa.Table) -> pa.Table:
+        place = rows.column_names.index("spend_28d_label")
+        judged = pa.array(validation_users(rows.column("user_id").combine_chunks(), 0.25, config.training.seed))
+        kept = pc.if_else(judged, rows.column(place).combine_chunks(), pa.scalar(None, pa.float64()))
+        return rows.set_column(place, rows.schema.field(place), kept)
+
+    signal.write_cutoff(config, config.training_cutoffs[-1], signal.users_of(120), change=censor)
+    pretrain(config)
+    # Early stopping chooses by them, so the weights have seen them: 1 April and 28 days.
+    assert finetune(config)["trained_through"] == "2024-04-29T00:00:00+00:00"
+
+
+def test_the_artifact_tells_what_it_was_trained_on(trained: Trained) -> None:
+    data = UserEncoder.from_pretrained(Layout.of(trained.config).encoder).data
+    assert data["cutoffs"] == ["2024-03-01T00:00:00+00:00", "2024-04-01T00:00:00+00:00"]
+    assert data["users"] == 120
+    assert data["examples"] + data["validation_examples"] == 240
+    assert 0 < data["validation_examples"] < 120
+    assert 0 < data["events"] <= 240 * 16
+    assert data["observation_days"] == 60
+
+
+def test_a_loss_that_is_no_number_names_its_section(signal: ModuleType, tmp_path: Path) -> None:
+    config = build(signal, tmp_path, pretrain={"learning_rate": 1e30})
+    with pytest.raises(TrainingError, match=r"pretrain: the loss is (nan|inf)") as caught:
+        pretrain(config)
+    assert "lower the learning rate of [pretrain]" in str(caught.value.hint)
+    assert not Layout.of(config).pretrained.exists()
+
+
+def test_a_vocabulary_of_another_training_is_refused(trained: Trained, tmp_path: Path) -> None:
+    config = build(trained.signal, tmp_path)
+    pretrain(config)
+    path = current(Layout.of(config).pretrained) / "vocabulary.json"
+    tree = json.loads(path.read_text())
+    tree["item_id"] = tree["item_id"][::-1]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(ArtifactError, match="does not fit it"):
+        finetune(config)
+
+
+def test_checkpoints_of_a_run_that_ended_in_an_error_are_gone_on_from(
+    trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = build(trained.signal, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(UserEncoder, "save_pretrained", lambda *_: (_ for _ in ()).throw(OSError("broken pipe")))
+        with pytest.raises(OSError, match="broken pipe"):
+            pretrain(config)
+    with caplog.at_level("INFO", logger="segmenter_plugin"):
+        assert pretrain(config)["model_version"] == trained.pretrained["model_version"]
+    assert "pretrain: finished before" in caplog.text

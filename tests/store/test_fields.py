@@ -66,6 +66,17 @@ def test_every_column_says_what_it_holds(columns):
             "spend_14d_gap7d_probability",
             "Probability of spend in 14 days that begin 7 days after the cutoff, in [0, 1].",
         ),
+        (
+            "spend_28d_p90",
+            "Money of spend in the next 28 days; 90 in 100 such users stay within it, events' currency.",
+        ),
+        (
+            "spend_14d_gap7d_p10",
+            (
+                "Money of spend in 14 days that begin 7 days after the cutoff; 10 in 100 such users stay within it, "
+                "events' currency."
+            ),
+        ),
         ("their_own_column", ""),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from engine_world import NOON, rows_of, source_of, write
 from feast import FileSource
 
-from segmenter_plugin.store.files import _matches, source_files
+from segmenter_plugin.store.files import source_files
 
 TABLE = rows_of(["a"], [NOON])
 
@@ -80,20 +80,6 @@ def test_s3_takes_the_source_s_endpoint(monkeypatch):
     source = source_of("s3://shop/none.parquet", s3_endpoint_override="http://localhost:9000")
     assert source_files(source, None).infos == ()
     assert asked == {"path": "s3://shop/none.parquet", "endpoint": "http://localhost:9000"}
-
-
-@pytest.mark.parametrize(
-    ("path", "pattern", "matches"),
-    [
-        ("a/b.parquet", "*/*.parquet", True),
-        ("a/c/b.parquet", "*/*.parquet", False),
-        ("b.parquet", "**/*.parquet", True),
-        ("a/.staging/b.parquet", "*/*/*.parquet", False),
-        ("a", "a/b", False),
-    ],
-)
-def test_a_star_stays_in_its_folder(path, pattern, matches):
-    assert _matches(path.split("/"), pattern.split("/")) is matches
 
 
 def test_rewritten_and_removed_files_have_changed(tree):

@@ -117,7 +117,7 @@ def test_a_configuration_names_everything(shop, tmp_path):
     assert declared.user_scores.name == "shop_user_scores_g2"
     assert declared.user_scores.ttl == timedelta(days=7)
     names = [field.name for field in declared.user_scores.features]
-    assert "spend_14d_gap7d_expected" in names
+    assert {"spend_14d_gap7d_expected", "spend_14d_gap7d_p90", "value_score"} <= set(names)
     assert "funnel_14d_probabilities" in names
 
 

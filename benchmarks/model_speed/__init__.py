@@ -1,0 +1,1 @@
+"""What benchmarks/encoder_speed.py is made of."""

@@ -1,0 +1,1 @@
+"""The quality benchmark's parts: data sets, methods, cells, the page."""
