@@ -55,7 +55,8 @@ def test_operations_are_those_of_the_network():
 def test_it_runs_with_the_models_packages_alone(tmp_path):
     """Other packages cannot be imported, nor Java be found."""
     hidden = ";".join(f"sys.modules[{name!r}] = None" for name in WITHOUT)
-    script = "runpy.run_path('encoder_speed.py', run_name='__main__')"
+    path = str(PROJECT / "benchmarks" / "encoder_speed.py")
+    script = f"runpy.run_path({path!r}, run_name='__main__')"
     run = f"import sys, runpy; sys.argv[1:] = ['--quick']; {hidden}; {script}"
     done = subprocess.run(
         [sys.executable, "-c", run], cwd=PROJECT / "benchmarks", env={"PATH": "/nonexistent", "PYTHONPATH": ".."},
