@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 #: Credentials and region, from where each library looks for them.
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "moto",
@@ -18,6 +20,15 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+
+@contextmanager
+def s3_endpoint() -> Iterator[tuple[str, pytest.MonkeyPatch]]:
+    """The address of a server, with credentials for it in the environment, which more may be put into."""
+    with pytest.MonkeyPatch.context() as patch, s3_server() as address:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield address, patch
 
 
 @contextmanager

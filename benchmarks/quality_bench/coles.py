@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from environments import python_of
 
 from quality_bench.cells import Found
 from quality_bench.rows import known
@@ -72,7 +71,7 @@ def _embeddings(world: World) -> tuple[FloatArray, FloatArray]:
         given, aside = folder / "sequences.npz", folder / ".embeddings.npz"
         np.savez(given, **_arrays(features, sides))  # type: ignore[arg-type]
         worker = Path(__file__).with_name("coles_worker.py")
-        python = _python_of(world.config.root_path.parent / "coles_environment")
+        python = python_of(world.config.root_path.parent / "coles_environment", (), _PACKAGES)
         subprocess.run([python, worker, given, aside, str(_EPOCHS), str(world.seed)], check=True)
         aside.replace(done)
     with np.load(done, allow_pickle=False) as arrays:
@@ -101,17 +100,3 @@ def _arrays(features: Features, sides: dict[str, RaggedSequences]) -> dict[str, 
         for name, values in sequences.categorical.items():
             arrays[f"{side} {name}"] = values
     return arrays
-
-
-def _python_of(folder: Path) -> str:
-    """The environment's interpreter, which sees ours too; installs it on first use."""
-    python = folder / "bin" / "python"
-    if not (folder / ".ready").is_file():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        lib = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-        ours = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-        (folder / lib / "zz_project.pth").write_text(ours, encoding="utf-8")
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, *_PACKAGES], check=True)
-        (folder / ".ready").touch()
-    return str(python)

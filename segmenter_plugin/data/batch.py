@@ -108,25 +108,3 @@ class RaggedSequences:
             weekdays=np.concatenate([part.weekdays for part in parts]),
             context=np.concatenate([part.context for part in parts]),
         )
-
-
-def length_bucketed(lengths: Ints, batch_size: int, order: Ints, buckets: int = 50) -> list[Ints]:
-    """Batches of users of like length, so that little is padding.
-
-    Within windows of `buckets` batches of the given order, users are sorted by length; the windows keep the order.
-
-    Args:
-        lengths: Events of each user, (N,).
-        batch_size: Users a batch; the last batch of a window may be smaller.
-        order: The order to start from, (N,), for example a shuffle.
-        buckets: Batches a window; 1 keeps the order as it is.
-
-    Returns:
-        Rows of each batch.
-    """
-    batches: list[Ints] = []
-    for start in range(0, len(order), batch_size * buckets):
-        window = order[start : start + batch_size * buckets]
-        by_length = window[np.argsort(-lengths[window], kind="stable")]
-        batches += [by_length[at : at + batch_size] for at in range(0, len(by_length), batch_size)]
-    return batches

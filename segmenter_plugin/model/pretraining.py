@@ -38,7 +38,7 @@ def pretrain_encoder(
         features: How behaviour becomes numbers.
         training: Examples without labels.
         validation: Examples of other users.
-        config: Reads `[encoder]`, `[pretrain]` and `[training] seed`.
+        config: Reads `[encoder]`, `[pretrain]` and `[training] seed` and `wandb_project`.
         folder: Of this run's checkpoints and logs.
 
     Returns:
@@ -63,6 +63,7 @@ def pretrain_encoder(
         weight_decay=0.01,
         patience=2,
         seed=config.training.seed,
+        wandb_project=config.training.wandb_project,
     )
     outcome = train(
         _Pretraining(objectives), SequenceRows(training), SequenceRows(validation), plan, folder=folder, name="pretrain"

@@ -47,8 +47,8 @@ class UncertaintyWeights(FixedWeights):
 
     s is the logarithm of a task's noise variance: a task whose loss stays high is taken to be noisy and counts for
     less, and s / 2 keeps all from counting for nothing. s starts where ``exp(-s)`` is the configured weight, and what
-    is trained is its `shift` from there, so that weight decay pulls it back to the configuration. A task of the weight
-    0 stays at 0.
+    is trained is its `shift` from there. A task of the weight 0 stays at 0. Outside training the configured weights
+    count: a loss under weights of its own could not be compared with another's.
     """
 
     def __init__(self, weights: Sequence[float]) -> None:
@@ -59,6 +59,8 @@ class UncertaintyWeights(FixedWeights):
 
     def forward(self, losses: Tensor, known: Tensor) -> Tensor:
         """A scalar; a task without labels in the batch adds nothing."""
+        if not self.training:
+            return (self.start * losses * known).sum()
         penalty = self.shift.clamp(-_MOST, _MOST) / 2
         return super().forward(losses, known) + (penalty * known * (self.start > 0)).sum()
 

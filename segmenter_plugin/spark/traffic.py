@@ -8,7 +8,7 @@ cutoff, in the driver and, while tables are made, in every Python worker.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from segmenter_plugin.data.value_traffic import (
     most_rows_of_a_day,
     traffic_of,
 )
+from segmenter_plugin.spark.worker_tasks import rows_from_workers
 
 logger = logging.getLogger(__name__)
 
@@ -90,14 +91,13 @@ def count_traffic(
     task, columns = TrafficTask(config, tuple(cutoffs)), config.windows.trend_columns
     buckets = [list(paths.values()) for _, paths in parts]
 
-    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for place in batch.column(0).to_pylist():
-                yield from task(buckets[place]).to_batches(_ROWS_PER_BATCH)
+    def count(paths: Sequence[Path]) -> list[pa.RecordBatch]:
+        batches: list[pa.RecordBatch] = task(paths).to_batches(_ROWS_PER_BATCH)
+        return batches
 
     names = count_names(len(cutoffs))
     schema = ", ".join(["column string", "value string", *(f"{name} bigint" for name in names)])
-    counted = spark.range(0, len(buckets), 1, max(1, len(buckets))).mapInArrow(count, schema)
+    counted = rows_from_workers(spark, count, buckets, schema)
     added = counted.groupBy("column", "value").agg(*(F.sum(name).alias(name) for name in names)).toArrow()
     traffic = traffic_of(added, columns, [microseconds(time) for time in cutoffs])
     for name, met in traffic.items():

@@ -6,12 +6,12 @@ and import everything again.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.serializers import CPickleSerializer
+from pyspark.sql import DataFrame, SparkSession
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -27,12 +27,35 @@ def run_on_workers(
         task: What is run; a task that fails is repeated.
         arguments: Small: each task gets all of them.
     """
+    # Spark's own, as results of `RDD.map` come by it.
+    serializer = CPickleSerializer()
+
+    def run(argument: Argument) -> Iterator[pa.RecordBatch]:
+        result = pa.array([serializer.dumps(task(argument))], pa.binary())
+        yield pa.RecordBatch.from_arrays([result], names=["result"])
+
+    rows = rows_from_workers(spark, run, arguments, "result binary").collect()
+    return [serializer.loads(row["result"]) for row in rows]
+
+
+def rows_from_workers(
+    spark: SparkSession,
+    task: Callable[[Argument], Iterable[pa.RecordBatch]],
+    arguments: Sequence[Argument],
+    schema: str,
+) -> DataFrame:
+    """Rows that a function gives for each argument, in as many partitions.
+
+    Args:
+        spark: A session.
+        task: What is run; a task that fails is repeated.
+        arguments: Small: each task gets all of them.
+        schema: Of the rows, as Spark's DDL has it.
+    """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            results = [pickle.dumps(task(arguments[place])) for place in batch.column(0).to_pylist()]
-            yield pa.RecordBatch.from_arrays([pa.array(results, pa.binary())], names=["result"])
+            for place in batch.column(0).to_pylist():
+                yield from task(arguments[place])
 
-    places = spark.range(0, len(arguments), 1, max(1, len(arguments)))
-    rows = places.mapInArrow(run, "result binary").collect()
-    return [pickle.loads(row["result"]) for row in rows]  # noqa: S301 - of our own tasks
+    return spark.range(0, len(arguments), 1, max(1, len(arguments))).mapInArrow(run, schema)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmenter_plugin.data.batch import RaggedSequences, length_bucketed
+from segmenter_plugin.data.batch import RaggedSequences
 from segmenter_plugin.data.vocabulary import PADDING
 
 LENGTHS = np.array([2, 0, 3, 1])
@@ -53,18 +53,3 @@ def test_concatenation_keeps_every_user(ragged: RaggedSequences) -> None:
     assert (first.categorical["item_id"] == second.categorical["item_id"]).all()
     assert (first.ages == second.ages).all()
     assert len(twice) == 8
-
-
-def test_buckets_hold_every_row_once_and_little_padding() -> None:
-    random = np.random.default_rng(0)
-    lengths = random.integers(1, 129, 3000)
-    batches = length_bucketed(lengths, 64, random.permutation(3000))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(3000))
-    padded = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
-    assert padded / lengths.sum() < 1.05
-
-
-def test_one_bucket_keeps_the_order() -> None:
-    order = np.random.default_rng(0).permutation(100)
-    batches = length_bucketed(np.arange(100), 10, order, buckets=1)
-    assert [set(batch) for batch in batches] == [set(order[at : at + 10]) for at in range(0, 100, 10)]

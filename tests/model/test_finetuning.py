@@ -37,9 +37,9 @@ def auroc(positive: np.ndarray, score: np.ndarray) -> float:
 def test_the_shops_signal_is_learnt(shop: Any, model: UserEncoder) -> None:
     scores = infer(model.encoder, model.heads, shop.validation.sequences).scores
     bought = shop.validation.labels["purchase_14d_label"] > 0
-    assert auroc(bought, scores["purchase_14d_probability"]) > 0.7
-    assert auroc(bought, scores["spend_14d_expected"]) > 0.7
-    assert auroc(bought, scores["funnel_14d_probabilities"][:, 2]) > 0.7
+    assert auroc(bought, scores["purchase_14d_probability"]) > 0.75
+    assert auroc(bought, scores["spend_14d_expected"]) > 0.75
+    assert auroc(bought, scores["funnel_14d_probabilities"][:, 2]) > 0.75
 
 
 def test_a_seed_fixes_every_weight(shop: Any, tmp_path: Path) -> None:

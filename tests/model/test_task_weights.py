@@ -50,3 +50,11 @@ def test_a_negative_loss_does_not_run_away() -> None:
     assert weighting(-ones, ALL).item() == pytest.approx(-3 * math.exp(3) - 3 * 1.5)
     weighting(-ones, ALL).backward()
     assert not weighting.shift.grad.any()
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTINGS))
+def test_losses_are_judged_by_the_configured_weights(name: str) -> None:
+    weighting = WEIGHTINGS[name]([2.0, 1.0, 0.0])
+    with torch.no_grad():
+        weighting.shift.copy_(torch.tensor([1.0, -1.0, 2.0]) * (name == "uncertainty"))
+    assert weighting.eval()(torch.tensor([1.0, 3.0, 9.0]), ALL).item() == pytest.approx(2 * 1 + 3)

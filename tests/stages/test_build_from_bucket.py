@@ -19,16 +19,12 @@ from segmenter_plugin.errors import EventsError
 from segmenter_plugin.spark.bucket_files import bucket_files
 from segmenter_plugin.stages.layout import Layout
 
-pytest.importorskip("moto")
-
 BUCKET = "raw"
 
 
 @pytest.fixture(scope="module")
 def endpoint():
-    with pytest.MonkeyPatch.context() as patch, bucket_world.s3_server() as address:
-        for name, value in bucket_world.ENVIRONMENT.items():
-            patch.setenv(name, value)
+    with bucket_world.s3_endpoint() as (address, patch):
         # As an owner sets it: Spark's tasks find it in their own environment.
         patch.setenv("AWS_ENDPOINT_URL", address)
         bucket_world.client(address).create_bucket(Bucket=BUCKET)

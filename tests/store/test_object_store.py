@@ -19,18 +19,13 @@ from segmenter_plugin.errors import ConcurrentRunError, OutputError, StoreError
 from segmenter_plugin.store import object_store
 from segmenter_plugin.store.object_store import new_object_partition
 
-pytest.importorskip("boto3")
-pytest.importorskip("moto")
-
 VIEW = "user_segment_g1"
 NAME = "cutoff=20171001T000000Z"
 
 
 @pytest.fixture(scope="module")
 def endpoint():
-    with pytest.MonkeyPatch.context() as patch, bucket_world.s3_server() as address:
-        for name, value in bucket_world.ENVIRONMENT.items():
-            patch.setenv(name, value)
+    with bucket_world.s3_endpoint() as (address, _):
         yield address
 
 

@@ -25,9 +25,6 @@ from segmenter_plugin.store.repository import open_store
 from segmenter_plugin.store.sources import published_source, rows_location
 from segmenter_plugin.store.views import views_from_config
 
-pytest.importorskip("boto3")
-pytest.importorskip("moto")
-
 VIEW = "user_segment_g1"
 VIEWS = ("user_activity", "user_embedding_g1", "user_scores_g1", VIEW)
 SQLITE = "{type: segmenter_plugin.store.sqlite.ArrowSqliteOnlineStore, path: data/online.db}"
@@ -55,9 +52,7 @@ def _declared(config, folder, project=PROJECT):
 
 @pytest.fixture(scope="module")
 def endpoint():
-    with pytest.MonkeyPatch.context() as patch, bucket_world.s3_server() as address:
-        for name, value in bucket_world.ENVIRONMENT.items():
-            patch.setenv(name, value)
+    with bucket_world.s3_endpoint() as (address, _):
         bucket_world.client(address).create_bucket(Bucket="shop")
         yield address
 
