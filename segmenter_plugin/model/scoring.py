@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,8 @@ from segmenter_plugin.columns import Columns
 from segmenter_plugin.data.batch import RaggedSequences
 from segmenter_plugin.data.features import Features
 from segmenter_plugin.data.partition import BATCH_ROWS
+from segmenter_plugin.data.read_ahead import read_ahead
 from segmenter_plugin.errors import TrainingError
-from segmenter_plugin.model.ahead import ahead
 from segmenter_plugin.model.buckets import Ints
 from segmenter_plugin.model.encoder import SequenceEncoder
 from segmenter_plugin.model.heads import TaskHeads
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 _WINDOW_ROWS = 16_384
 #: Events at which a window ends early: about 50 MB of numbers, whatever the lengths.
 _WINDOW_EVENTS = 1 << 20
+#: Batches of users that wait for the network.
+_DEPTH = 2
 
 Floats = npt.NDArray[np.float32]
 
@@ -80,8 +81,7 @@ def score_batches(model: UserEncoder, batches: Iterable[pa.RecordBatch]) -> Iter
     """
     way = inference_of(model.encoder)
     found = _Found(model.encoder.settings.embedding_size)
-    # A loop that ends in an error would leave the thread to the garbage collector.
-    with closing(ahead(_steps(way, model.features, batches))) as steps:
+    with read_ahead(_steps(way, model.features, batches), _DEPTH) as steps:
         for step in steps:
             with evaluating(model.encoder, model.heads):
                 found.add(step.rows, *_outputs(way, model.heads, step.prepared))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,12 +16,16 @@ import pyarrow.parquet as pq
 from segmenter_plugin import schemas
 from segmenter_plugin.config import Config
 from segmenter_plugin.data.partition import BATCH_ROWS
+from segmenter_plugin.data.read_ahead import read_ahead
 from segmenter_plugin.data.segment_part import appearing
 from segmenter_plugin.errors import ArtifactError, SchemaError
 
 if TYPE_CHECKING:
     from segmenter_plugin.model.artifact import UserEncoder
     from segmenter_plugin.spark.session import SparkSession
+
+#: Batches of scores that wait to be written.
+_DEPTH = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,6 @@ class Scorer:
             SchemaError: The behaviour was built with other columns than the model read.
             TrainingError: The model gives something other than finite numbers.
         """
-        from segmenter_plugin.model.ahead import ahead
         from segmenter_plugin.model.scoring import score_batches
 
         if file.chosen is not None and not len(file.chosen):
@@ -77,7 +79,7 @@ class Scorer:
         with (
             appearing(file.target) as aside,
             pq.ParquetWriter(aside, schema, compression="zstd") as writer,
-            closing(ahead(score_batches(model, batches))) as scores,
+            read_ahead(score_batches(model, batches), _DEPTH) as scores,
         ):
             for batch in scores:
                 writer.write_batch(batch)

@@ -21,8 +21,8 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 from pydantic import PositiveInt, ValidationError
 
+from segmenter_plugin.data.read_ahead import read_ahead
 from segmenter_plugin.errors import ConfigError, StoreError
-from segmenter_plugin.store.ahead import read_ahead
 from segmenter_plugin.store.coverage import NotCovered, latest_rows
 from segmenter_plugin.store.latest import LatestRows, Progress
 from segmenter_plugin.store.online import StoreRestarted

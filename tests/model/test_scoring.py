@@ -111,7 +111,7 @@ def test_no_more_is_read_than_a_few_windows(
     time.sleep(0.2)
     assert len(pulled) <= 5
     results.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "segmenter-ahead"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
 
 
 def test_long_histories_end_a_window_early(

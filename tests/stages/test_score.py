@@ -16,6 +16,7 @@ from segmenter_plugin import schemas
 from segmenter_plugin.data.partition import data_files, read_batches
 from segmenter_plugin.errors import ArtifactError, MissingStageError, SchemaError
 from segmenter_plugin.model.artifact import UserEncoder
+from segmenter_plugin.model.scoring import score_batches
 from segmenter_plugin.stages.layout import Layout
 from segmenter_plugin.stages.score import score
 from segmenter_plugin.stages.score_files import ScoreFile, Scorer, score_on_spark
@@ -174,13 +175,13 @@ def test_a_file_appears_whole_or_not_at_all(
     [behaviour, _] = data_files(layout.behaviour(shop.later))
     seen = []
 
-    def stopped(batches: Any) -> Any:
-        for batch in batches:
+    def stopped(model: Any, batches: Any) -> Any:
+        for batch in score_batches(model, batches):
             seen.append([path.name for path in tmp_path.iterdir()])
             yield batch
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("segmenter_plugin.model.ahead.ahead", stopped)
+    monkeypatch.setattr("segmenter_plugin.model.scoring.score_batches", stopped)
     with pytest.raises(KeyboardInterrupt):
         Scorer(shop.config, layout.encoder, shop.result["model_version"])(ScoreFile(behaviour, tmp_path / "s.parquet"))
     assert len(seen[0]) == 1

@@ -1,11 +1,12 @@
 """Reading ahead gives the same items, and errors of either side end both."""
 
+import signal
 import threading
 import time
 
 import pytest
 
-from segmenter_plugin.store.ahead import read_ahead
+from segmenter_plugin.data.read_ahead import read_ahead
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +78,49 @@ def test_an_error_of_the_user_ends_the_drawing():
 def test_leaving_early_is_no_error():
     with read_ahead(iter(range(100)), depth=1) as ready:
         assert next(ready) == 0
+
+
+def test_an_error_has_the_traceback_of_the_thread():
+    def items():
+        yield 1
+        raise ValueError("broken file")
+
+    with pytest.raises(ValueError, match="broken file") as caught, read_ahead(items(), depth=2) as ready:
+        list(ready)
+    assert "items" in [entry.name for entry in caught.traceback]
+
+
+def test_who_leaves_early_closes_the_source_in_its_own_thread():
+    closed_in = []
+
+    def items():
+        try:
+            while True:
+                yield 1
+        finally:
+            closed_in.append(threading.current_thread().name)
+
+    with read_ahead(items(), depth=1) as ready:
+        next(ready)
+    assert closed_in == ["read-ahead"]
+
+
+def test_an_interrupt_stops_a_chain_of_threads():
+    """The signal meets the main thread while it waits for an item that takes long."""
+
+    def slow():
+        yield 1
+        time.sleep(0.5)
+        yield 2
+
+    def chained():
+        with read_ahead(slow(), depth=1) as ready:
+            yield from ready
+
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt), read_ahead(chained(), depth=1) as ready:
+            list(ready)
+    finally:
+        signal.signal(signal.SIGALRM, before)
