@@ -37,7 +37,7 @@ def test_answers_stay_the_same_through_a_move(tmp_path, monkeypatch, capsys):
         assert _answers(shop) == before
         _switch(shop, "packed")
         assert _answers(shop) == before
-        monkeypatch.setattr("segmenter_plugin.cli._config", lambda *_: shop.config)
+        monkeypatch.setattr("segmenter_plugin.commands.serve.load", lambda *_: shop.config)
         main(["migrate-online", "--to", "packed"])
         printed = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert [view["deleted"] for view in printed["views"]] == [len(shop.users)] * 4

@@ -1,0 +1,1 @@
+"""The commands of `segmenter`, by what they are for; each imports what it needs inside."""
