@@ -71,7 +71,7 @@ def simulated_shop(root: Path, overrides: Sequence[str] = ()) -> BenchSet:
     folder.mkdir(parents=True, exist_ok=True)
     simulate(SHOP_USERS, SHOP_DAYS, SHOP_SEED, parse_time("2024-01-01", "UTC")).write(folder / "shop")
     config = _config(folder, "simulated_shop.toml", overrides)
-    return BenchSet("simulated_shop", config, (config.time("2024-07-01"),), folds=2)
+    return BenchSet("simulated_shop", config, (config.time("2024-07-01T00:00:00Z"),), folds=2)
 
 
 def own(root: Path, path: Path, overrides: Sequence[str] = ()) -> BenchSet:
