@@ -8,7 +8,7 @@ import sys
 import click
 
 from segmenter_plugin import __version__
-from segmenter_plugin.commands import learn, prepare, serve
+from segmenter_plugin.commands import audit, gate, learn, prepare, segments, serve
 from segmenter_plugin.console import configure_logging
 from segmenter_plugin.errors import SegmenterError
 
@@ -22,7 +22,9 @@ COMMANDS = (
     learn.evaluate,
     learn.score,
     learn.segment,
+    segments.segments,
     serve.publish,
+    gate.gate,
     serve.materialize,
     serve.materialize_online,
     serve.run,
@@ -32,6 +34,7 @@ COMMANDS = (
     serve.migrate_online,
     serve.export,
     prepare.tables,
+    audit.audit,
     prepare.simulate,
 )
 

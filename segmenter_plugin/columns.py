@@ -31,6 +31,8 @@ class Columns:
     value_score = "value_score"
     segment_id = "segment_id"
     segment_name = "segment_name"
+    #: How clearly a user belongs to its segment, in [0, 1].
+    segment_stability = "segment_stability"
 
     quarantine_reason = "quarantine_reason"
     raw_row = "raw_row"

@@ -19,6 +19,7 @@ from segmenter_plugin.clock import parse_time, zone
 from segmenter_plugin.columns import PURCHASE, Columns
 from segmenter_plugin.contract import ContractConfig
 from segmenter_plugin.errors import ConfigError, SegmenterError
+from segmenter_plugin.gating import GatesConfig
 from segmenter_plugin.learning import (
     EncoderConfig,
     FinetuneConfig,
@@ -27,6 +28,7 @@ from segmenter_plugin.learning import (
     TimeText,
     TrainingConfig,
 )
+from segmenter_plugin.segmenting import SegmentsConfig
 from segmenter_plugin.storage import StoreConfig
 from segmenter_plugin.tasks import TaskConfig
 
@@ -164,13 +166,6 @@ class SequencesConfig(Section):
     length: Annotated[int, Field(ge=2, le=8192)] = 128
 
 
-class SegmentsConfig(Section):
-    """How users are grouped."""
-
-    count: Annotated[int, Field(ge=2, le=200)] = 6
-    seed: int = 7
-
-
 class Config(Section):
     """The whole configuration of one shop."""
 
@@ -185,6 +180,7 @@ class Config(Section):
     finetune: FinetuneConfig = FinetuneConfig()
     scores: ScoresConfig = ScoresConfig()
     segments: SegmentsConfig = SegmentsConfig()
+    gates: GatesConfig = GatesConfig()
     store: StoreConfig = StoreConfig()
 
     @model_validator(mode="after")
@@ -316,7 +312,7 @@ def parse_config(tree: dict[str, Any], folder: Path = Path()) -> Config:
     Raises:
         ConfigError: A key is unknown, a value has the wrong type, or values contradict each other.
     """
-    for section, key in (("events", "path"), ("store", "root"), ("store", "feature_repo")):
+    for section, key in (("events", "path"), ("segments", "names"), ("store", "root"), ("store", "feature_repo")):
         if section == "store":
             defaults = StoreConfig()
             tree = tree | {

@@ -98,14 +98,18 @@ def behaviour_schema(config: Config, user_type: pa.DataType) -> pa.Schema:
 
 
 def label_fields(config: Config) -> list[pa.Field]:
-    """One nullable column a task; null means censored (the window was not over)."""
+    """One nullable column a task; null means censored (the window was not over).
+
+    A ladder of each category holds the values that were touched, sorted, each with the highest rung that was reached.
+    """
     types = {
         "binary": pa.bool_(),
         "value": pa.float64(),
         "multiclass": pa.string(),
         "multilabel": pa.list_(pa.string()),
+        "category": pa.list_(pa.struct([pa.field("value", pa.string()), pa.field("rung", pa.string())])),
     }
-    return [pa.field(task.label_column, types[task.kind]) for task in config.tasks]
+    return [pa.field(task.label_column, types[task.form]) for task in config.tasks]
 
 
 def labels_schema(config: Config, user_type: pa.DataType) -> pa.Schema:
@@ -147,7 +151,11 @@ def scores_schema_of(tasks: Sequence[TaskConfig], user_type: pa.DataType) -> pa.
 
 def segment_fields() -> list[pa.Field]:
     """A user's segment."""
-    return [pa.field(Columns.segment_id, pa.int64()), pa.field(Columns.segment_name, pa.string())]
+    return [
+        pa.field(Columns.segment_id, pa.int64()),
+        pa.field(Columns.segment_name, pa.string()),
+        pa.field(Columns.segment_stability, pa.float32()),
+    ]
 
 
 def segments_schema(user_type: pa.DataType) -> pa.Schema:

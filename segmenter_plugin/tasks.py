@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from segmenter_plugin.columns import PURCHASE
 
 Kind = Literal["binary", "value", "multiclass", "multilabel"]
+#: What labels and scores look like: as the kind says, but for a ladder that is asked of each category.
+Form = Kind | Literal["category"]
 
 #: Percentiles of money that a value task's scores hold.
 PERCENTILES = (10, 50, 90)
@@ -21,7 +23,8 @@ class TaskConfig(BaseModel):
     Kinds:
         binary: does an event of `event_type` happen?
         value: how much money does it bring, ``max(0, purchases - returns)``, in the events' currency?
-        multiclass: how far does the user get on `ladder`, for example ``["view", "purchase"]``; "none" below it.
+        multiclass: how far does the user get on `ladder`, for example ``["view", "purchase"]``; "none" below it. With
+            a `target` (for example category): how far with each of its `top_count` most frequent values.
         multilabel: which values of the column `target` (for example category) do those events have?
     """
 
@@ -34,7 +37,7 @@ class TaskConfig(BaseModel):
     prediction_days: PositiveInt
     ladder: tuple[str, ...] = ()
     target: str | None = None
-    #: How many of the most frequent target values a multilabel task predicts.
+    #: How many of the most frequent target values a task with a target predicts.
     top_count: PositiveInt = 20
 
     @model_validator(mode="after")
@@ -43,8 +46,13 @@ class TaskConfig(BaseModel):
             raise ValueError(
                 f"task {self.name!r}: ladder (event types, lowest first) goes with kind = 'multiclass' only"
             )
-        if (self.kind == "multilabel") != (self.target is not None):
-            raise ValueError(f"task {self.name!r}: target (a column) goes with kind = 'multilabel' only")
+        if self.kind == "multilabel" and self.target is None:
+            raise ValueError(f"task {self.name!r}: kind = 'multilabel' needs a target (a column)")
+        if self.kind in ("binary", "value") and self.target is not None:
+            raise ValueError(
+                f"task {self.name!r}: target (a column) goes with kind = 'multilabel', or with 'multiclass' and its "
+                f"ladder, not with {self.kind!r}"
+            )
         if self.kind == "value" and self.event_type != PURCHASE:
             raise ValueError(f"task {self.name!r}: a value task counts the money of purchases; leave event_type out")
         return self
@@ -57,8 +65,13 @@ class TaskConfig(BaseModel):
 
     @property
     def label_column(self) -> str:
-        """Column of the labels table: bool, float64, string or list<string> by kind; null where censored."""
+        """Column of the labels table, null where censored; its type by form is that of `schemas.label_fields`."""
         return f"{self.window_name}_label"
+
+    @property
+    def form(self) -> Form:
+        """The kind, but ``category`` where the ladder is asked of each value of a target."""
+        return "category" if self.kind == "multiclass" and self.target is not None else self.kind
 
     @property
     def event_types(self) -> tuple[str, ...]:
@@ -67,7 +80,7 @@ class TaskConfig(BaseModel):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Classes of a multiclass task, lowest first."""
+        """Classes of a multiclass task, lowest first; with a target, of each of its values."""
         return ("none", *self.ladder)
 
     @property
@@ -80,6 +93,7 @@ class TaskConfig(BaseModel):
         | value | ``spend_28d_expected`` (the mean, currency), ``spend_28d_probability`` (of spending at all), |
         | | ``spend_28d_p10``, ``_p50``, ``_p90`` (percentiles, currency) |
         | multiclass, multilabel | ``..._probabilities``: a list, in the order that the artifact's classes have |
+        | multiclass with a target | ``..._probabilities``: all classes of the first value, then of the next, ... |
         """
         value = ("expected", "probability", *(f"p{percentile}" for percentile in PERCENTILES))
         by_kind = {"binary": ("probability",), "value": value}

@@ -73,6 +73,13 @@ def dense_config(**sections: Any) -> Config:
             {"name": "item", "kind": "multilabel", "prediction_days": 5, "target": "item_id"},
             {"name": "later", "kind": "value", "prediction_days": 9},
             {"name": "latest", "kind": "multilabel", "prediction_days": 9, "target": "brand"},
+            {
+                "name": "interest",
+                "kind": "multiclass",
+                "prediction_days": 5,
+                "ladder": ["view", "cart", "purchase"],
+                "target": "category",
+            },
         ],
     }
     return parse_config(tree | sections)

@@ -44,7 +44,7 @@ def world_config(root: Path, **sections: Any) -> Config:
             {"name": "taste", "kind": "multilabel", "prediction_days": 14, "target": "category", "top_count": 3},
         ],
         "training": {"cutoffs": list(TRAINING), "validation_share": 0.2, "seed": 3},
-        "segments": {"count": 3, "seed": 5},
+        "segments": {"tiers": 1, "count": 3, "seed": 5},
         "store": {"root": str(root)},
     }
     return parse_config(tree | sections)

@@ -124,11 +124,24 @@ def labels(config: Config, cutoff: datetime, users: Sequence[Any], seed: int = 0
         "multiclass": pa.array(np.where(bought, "purchase", np.where(seen, "view", "none"))),
         "multilabel": pa.array(liked, pa.list_(pa.string())),
     }
-    columns = {task.label_column: by_kind[task.kind] for task in config.tasks}
+    columns = {
+        task.label_column: by_kind[task.kind] if task.form != "category" else _rungs(bought, seen, keen)
+        for task in config.tasks
+    }
     columns["user_id"] = pa.array(users, user_type)
     columns["event_timestamp"] = pa.array([cutoff] * len(users), TIMESTAMP)
     schema = labels_schema(config, user_type)
     return pa.table({field.name: columns[field.name].cast(field.type) for field in schema}, schema=schema)
+
+
+def _rungs(bought: np.ndarray, seen: np.ndarray, keen: np.ndarray) -> pa.Array:
+    """Who buys does so in a category that depends on how keen they are; who looks looks at another one."""
+    rows = [
+        [{"value": "category-0", "rung": "view"}] * bool(s)
+        + [{"value": "category-3" if k > 0.5 else "category-1", "rung": "purchase"}] * bool(b)
+        for b, s, k in zip(bought, seen, keen, strict=True)
+    ]
+    return pa.array(rows, pa.list_(pa.struct([("value", pa.string()), ("rung", pa.string())])))
 
 
 def users_of(count: int) -> list[str]:

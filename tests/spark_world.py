@@ -72,6 +72,13 @@ def world_config(*, sessions: bool = True, **sections: Any) -> Config:
             {"name": "spend", "kind": "value", "prediction_days": 5},
             {"name": "depth", "kind": "multiclass", "prediction_days": 3, "ladder": ["view", "purchase"]},
             {"name": "taste", "kind": "multilabel", "prediction_days": 5, "target": "category"},
+            {
+                "name": "interest",
+                "kind": "multiclass",
+                "prediction_days": 5,
+                "ladder": ["view", "purchase"],
+                "target": "category",
+            },
             {"name": "never_over", "kind": "binary", "prediction_days": 90},
         ],
     }
@@ -197,12 +204,24 @@ def label_row(
         elif task.kind == "value":
             money = {kind: sum(event["cents"] or 0 for event in _only(window, kind)) for kind in ("purchase", "return")}
             row[task.label_column] = max(0, money["purchase"] - money["return"]) / 100
+        elif task.kind == "multiclass" and task.target is not None:
+            row[task.label_column] = _rungs(window, task.ladder, task.target)
         elif task.kind == "multiclass":
             reached = [name for name in task.ladder if _only(window, name)]
             row[task.label_column] = reached[-1] if reached else "none"
         else:
             row[task.label_column] = sorted({event[task.target] for event in _only(window, task.event_type)} - {None})
     return row
+
+
+def _rungs(events: list[dict[str, Any]], ladder: Iterable[str], target: str) -> list[dict[str, str]]:
+    """Each value of the target with the last rung that has an event of it."""
+    rungs: dict[str, str] = {}
+    for name in ladder:
+        for event in _only(events, name):
+            if event[target] is not None:
+                rungs[event[target]] = name
+    return [{"value": value, "rung": rungs[value]} for value in sorted(rungs)]
 
 
 def _only(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

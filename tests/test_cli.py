@@ -9,9 +9,9 @@ from segmenter_plugin.cli import main, segmenter
 from segmenter_plugin.console import show
 
 COMMANDS = [
-    "demo", "init", "build", "pretrain", "finetune", "evaluate", "score", "segment", "publish", "materialize",
-    "materialize-online",
-    "train", "run", "backfill", "lookup", "migrate-online", "export", "tables", "simulate",
+    "demo", "init", "build", "pretrain", "finetune", "evaluate", "score", "segment", "segments", "publish", "gate",
+    "materialize", "materialize-online",
+    "train", "run", "backfill", "lookup", "migrate-online", "export", "tables", "audit", "simulate",
 ]  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def test_a_mistake_exits_2_with_a_hint_and_a_json_line(capsys, tmp_path):
 
 
 def test_a_time_is_always_given(capsys):
-    for command in ("build", "score", "segment", "publish", "materialize", "run", "evaluate"):
+    for command in ("build", "score", "segment", "segments", "publish", "materialize", "run", "evaluate"):
         code, out, err = _run(capsys, command)
         assert code == 2
         assert "--cutoff" in err

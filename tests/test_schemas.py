@@ -7,6 +7,7 @@ from segmenter_plugin.schemas import (
     activity_fields,
     behaviour_schema,
     conform,
+    label_fields,
     labels_schema,
     score_fields,
     scores_schema,
@@ -54,6 +55,16 @@ def test_classes_alone_give_no_value_score(tree):
     config = parse_config(tree | {"tasks": [ladder]})
     assert score_fields(config) == [pa.field("funnel_7d_probabilities", pa.list_(pa.float32()))]
     assert scores_schema(config, pa.int64()) == scores_schema_of(config.tasks, pa.int64())
+
+
+def test_labels_of_a_ladder_of_each_category_name_value_and_rung(tree):
+    ladder = {"name": "funnel", "kind": "multiclass", "prediction_days": 7, "ladder": ["view", "purchase"]}
+    config = parse_config(tree | {"tasks": [ladder | {"target": "item_id"}]})
+    (field,) = label_fields(config)
+    assert field.name == "funnel_7d_label"
+    assert field.nullable
+    assert field.type == pa.list_(pa.struct([("value", pa.string()), ("rung", pa.string())]))
+    assert score_fields(config) == [pa.field("funnel_7d_probabilities", pa.list_(pa.float32()))]
 
 
 def test_conform_orders_and_casts(config):

@@ -27,12 +27,35 @@ def test_a_ladder_gives_the_classes_lowest_first():
     assert task.event_types == ("view", "purchase")
 
 
+def test_a_ladder_with_a_target_is_asked_of_each_category():
+    ladder = {"name": "interest", "kind": "multiclass", "prediction_days": 7, "ladder": ("view", "purchase")}
+    task = TaskConfig(**ladder, target="category", top_count=3)
+    assert task.form == "category"
+    assert task.classes == ("none", "view", "purchase")
+    assert task.score_columns == ("interest_7d_probabilities",)
+    assert not task.rates_a_user
+    assert [TaskConfig(**ladder).form, TaskConfig(name="x", kind="value", prediction_days=7).form] == [
+        "multiclass",
+        "value",
+    ]
+
+
+def test_what_a_task_is_made_from_has_not_grown():
+    """Fingerprints of labels, weights and segments hold these keys: another one would have everything built anew."""
+    names = ["name", "kind", "event_type", "gap_days", "prediction_days", "ladder", "target", "top_count"]
+    assert list(TaskConfig(name="x", kind="binary", prediction_days=7).model_dump()) == names
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
         ({"name": "x", "kind": "multiclass", "prediction_days": 7}, "ladder"),
         ({"name": "x", "kind": "binary", "prediction_days": 7, "ladder": ("view",)}, "ladder"),
-        ({"name": "x", "kind": "multilabel", "prediction_days": 7}, "target"),
+        ({"name": "x", "kind": "multilabel", "prediction_days": 7}, "needs a target"),
+        ({"name": "x", "kind": "multilabel", "prediction_days": 7, "target": "a", "ladder": ("view",)}, "ladder"),
+        ({"name": "x", "kind": "multiclass", "prediction_days": 7, "target": "a"}, "ladder"),
+        ({"name": "x", "kind": "binary", "prediction_days": 7, "target": "a"}, "not with 'binary'"),
+        ({"name": "x", "kind": "value", "prediction_days": 7, "target": "a"}, "not with 'value'"),
         ({"name": "x", "kind": "value", "prediction_days": 7, "event_type": "view"}, "leave event_type out"),
         ({"name": "x", "kind": "binary", "prediction_days": 0}, "greater than 0"),
         ({"name": "x", "kind": "binary", "prediction_days": 7, "gap_days": -1}, "greater than or equal to 0"),

@@ -7,10 +7,25 @@ from typing import Literal
 
 import click
 
+from segmenter_plugin.commands.gate import accept_option, as_of_option
 from segmenter_plugin.commands.options import configured, cutoff_command, cutoff_option, load, times
 from segmenter_plugin.console import show
 
-run = cutoff_command("run", "pipeline", "The daily job: build, score, segment, publish, materialize.")
+
+@click.command()
+@configured
+@cutoff_option(multiple=True)
+@as_of_option
+@accept_option
+def run(
+    config_path: str, overrides: tuple[str, ...], cutoffs: tuple[str, ...], as_of: str | None, accept: str | None
+) -> None:
+    """The daily job: build, score, segment, publish, gate, materialize."""
+    from segmenter_plugin.stages.pipeline import run as stage
+
+    config = load(config_path, overrides)
+    present = None if as_of is None else config.time(as_of)
+    show(stage(config, times(config, cutoffs), as_of=present, accept=accept))
 
 
 @click.command()

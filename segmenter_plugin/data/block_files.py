@@ -37,7 +37,7 @@ def write_block_table(table: pa.Table, path: Path, rows_per_group: int) -> None:
         rows_per_group: Rows of a row group.
     """
     numbers = [field.name for field in table.schema if pa.types.is_integer(field.type) and field.name not in _KEYS]
-    places = dict(zip(_places(table.schema), table.schema, strict=True))
+    places = dict(_places(table.schema))
     coded = [place for place, field in places.items() if _is_repetitive(field)]
     options = {
         "compression": {place: "zstd" if place in coded else "lz4" for place in places},
@@ -51,10 +51,14 @@ def write_block_table(table: pa.Table, path: Path, rows_per_group: int) -> None:
             writer.write_table(_compact_lists(table.slice(start, rows_per_group)))
 
 
-def _places(schema: pa.Schema) -> Iterator[str]:
+def _places(schema: pa.Schema) -> Iterator[tuple[str, pa.Field]]:
     """Where Parquet keeps each column's values."""
     for field in schema:
-        yield f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+        place = f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+        if pa.types.is_list(field.type) and pa.types.is_struct(field.type.value_type):
+            yield from ((f"{place}.{part.name}", field) for part in field.type.value_type)
+        else:
+            yield place, field
 
 
 def _is_repetitive(field: pa.Field) -> bool:

@@ -6,6 +6,7 @@
 | value | `positive`: above 0; `sum`; `unpaid`: 0 although a binary task saw a purchase in the same window |
 | multiclass | `class <name>` of each class |
 | multilabel | `positive`: some value |
+| multiclass with a target | `positive`: some value; `class <name>` of each rung: (user, value) pairs that end there |
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ def added(parts: Iterable[LabelCounts]) -> LabelCounts:
 
 
 def base_rates(counts: LabelCounts, tasks: Sequence[TaskConfig]) -> dict[str, Any]:
-    """Share of users (of each class) by label column; for money the share above 0 and the mean; None where censored."""
+    """Share of users (of each class) by label column; None where censored.
+
+    For money the share above 0 and the mean; for a ladder of each category the share of users who touch some value, and
+    of each rung the share of what is touched.
+    """
     return {task.label_column: _rate(task, counts[task.label_column]) for task in tasks}
 
 
@@ -80,10 +85,17 @@ def _counts(task: TaskConfig, labels: pa.Table, tasks: Sequence[TaskConfig]) -> 
     if task.kind == "value":
         sums = {"positive": _number(pc.greater(column, 0)), "sum": pc.sum(column).as_py() or 0.0}
         return counts | sums | {"unpaid": _unpaid(task, labels, tasks)}
-    if task.kind == "multiclass":
-        found = {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
-        return counts | {f"class {name}": found.get(name, 0) for name in task.classes}
-    return counts | {"positive": _number(pc.greater(pc.list_value_length(column), 0))}
+    if task.form == "multiclass":
+        return counts | _class_counts(column, task.classes)
+    counts["positive"] = _number(pc.greater(pc.list_value_length(column), 0))
+    if task.form == "category":
+        return counts | _class_counts(pc.struct_field(pc.list_flatten(column), "rung"), task.ladder)
+    return counts
+
+
+def _class_counts(column: pa.ChunkedArray, classes: Sequence[str]) -> dict[str, float]:
+    found = {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
+    return {f"class {name}": found.get(name, 0) for name in classes}
 
 
 def _unpaid(task: TaskConfig, labels: pa.Table, tasks: Sequence[TaskConfig]) -> int:
@@ -103,9 +115,12 @@ def _rate(task: TaskConfig, counts: Mapping[str, float]) -> Any:
     known = counts["known"]
     if not known:
         return None
-    if task.kind == "multiclass":
+    if task.form == "multiclass":
         return {name: counts[f"class {name}"] / known for name in task.classes}
     share = counts["positive"] / known
+    if task.form == "category":
+        touched = sum(counts[f"class {name}"] for name in task.ladder)
+        return {"any": share} | {name: counts[f"class {name}"] / max(touched, 1) for name in task.ladder}
     if task.kind == "value":
         return {"above_zero": share, "mean": counts["sum"] / known}
     return share if task.kind == "binary" else {"any": share}
@@ -115,7 +130,7 @@ def _findings(task: TaskConfig, rate: Any, counts: Mapping[str, float]) -> Itera
     if task.kind == "multiclass":
         absent = sorted(name for name, share in rate.items() if not share)
         if absent:
-            yield f"nobody is of the classes {absent}"
+            yield f"nobody is of the classes {absent}" if task.target is None else f"nothing is of the rungs {absent}"
         return
     share = counts["positive"] / counts["known"]
     if not share:

@@ -18,7 +18,7 @@ from segmenter_plugin.errors import ArtifactError, TrainingError
 from segmenter_plugin.tasks import TaskConfig
 
 Labels = npt.NDArray[np.float32]
-#: One row a question (a multilabel task asks one a value, others one), one column an answer.
+#: One row a question (a task with a target asks one a value, others one), one column an answer.
 ClassWeights = tuple[tuple[float, ...], ...]
 
 
@@ -31,10 +31,11 @@ class Target:
         classes: Of a multiclass task the ladder's steps, of a multilabel task the predicted values; else empty.
         scale: Of a value task the median of the positive training labels (currency); else 1.
         value_loss: Of a value task which of `model.value_heads.VALUE_LOSSES`.
-        class_weights: What an example of a class counts for in the loss, (Q, C); empty where all count the same. The
-            two classes of a binary question (also "is there any money?") stand in the order no, yes.
+        class_weights: What an example of a class counts for in the loss, (questions, answers); empty where all count
+            the same. The two classes of a binary question (also "is there any money?") stand in the order no, yes.
         label_smoothing: Share of a label that is spread over all its classes.
         value_weight: Of this task's part in `value_score`; what counts is its ratio to the other tasks'.
+        values: Of a multiclass task with a target the predicted values, each of which has one of the classes.
     """
 
     task: TaskConfig
@@ -44,6 +45,7 @@ class Target:
     class_weights: ClassWeights = ()
     label_smoothing: float = 0.0
     value_weight: float = 0.0
+    values: tuple[str, ...] = ()
 
     def encode(self, array: pa.Array) -> Labels:
         """Labels as numbers, NaN where they are censored.
@@ -52,41 +54,40 @@ class Target:
             array: The label column, (N,).
 
         Returns:
-            (N,): 0 or 1, money, or the class's place; (N, K) of 0 and 1 for a multilabel task of K classes.
+            (N,): 0 or 1, money, or the class's place; (N, K) of 0 and 1 for a multilabel task of K classes, and of
+            class places for a ladder of each of K values.
 
         Raises:
             TrainingError: A class is not on the ladder.
         """
-        if self.task.kind == "multilabel":
-            return self._encode_lists(array)
-        if self.task.kind == "multiclass":
-            places = pc.index_in(array, value_set=pa.array(self.classes, array.type), skip_nulls=True)
-            unknown = array.filter(pc.and_(pc.is_null(places), pc.is_valid(array)))
-            if len(unknown):
-                raise TrainingError(
-                    f"{self.task.label_column} holds {unknown[0].as_py()!r}; the ladder is {list(self.classes)}.",
-                    hint="build the labels again with the configuration that you train with.",
-                )
-            array = places
+        if self.task.form == "multilabel":
+            return _encode_lists(array, array.flatten(), self.classes, 1.0)
+        if self.task.form == "category":
+            touched = array.flatten()
+            rungs = self._places(touched.field("rung")).to_numpy(zero_copy_only=False)
+            return _encode_lists(array, touched.field("value"), self.values, rungs)
+        if self.task.form == "multiclass":
+            array = self._places(array)
         numbers = pc.fill_null(array.cast(pa.float64()), float("nan"))
         return numbers.to_numpy(zero_copy_only=False).astype(np.float32)
 
-    def _encode_lists(self, array: pa.Array) -> Labels:
-        encoded = np.zeros((len(array), len(self.classes)), dtype=np.float32)
-        valid = pc.is_valid(array).to_numpy(zero_copy_only=False)
-        encoded[~valid] = np.nan
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-        values = array.flatten()
-        places = pc.index_in(values, value_set=pa.array(self.classes, values.type), skip_nulls=True)
-        known = pc.is_valid(places).to_numpy(zero_copy_only=False)
-        columns = pc.fill_null(places, 0).to_numpy(zero_copy_only=False)
-        encoded[np.repeat(np.arange(len(array)), lengths)[known], columns[known]] = 1.0
-        return encoded
+    def _places(self, names: pa.Array) -> pa.Array:
+        """Places of some names among the classes."""
+        places = pc.index_in(names, value_set=pa.array(self.classes, names.type), skip_nulls=True)
+        unknown = names.filter(pc.and_(pc.is_null(places), pc.is_valid(names)))
+        if len(unknown):
+            raise TrainingError(
+                f"{self.task.label_column} holds {unknown[0].as_py()!r}; the ladder is {list(self.classes)}.",
+                hint="build the labels again with the configuration that you train with.",
+            )
+        return places
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         task = self.task.model_dump(mode="json", exclude_defaults=True)
-        return {
+        # Left out where there are none, so that the version of an artifact without them stays what it was.
+        values = {"values": list(self.values)} if self.values else {}
+        return values | {
             "task": task,
             "classes": list(self.classes),
             "scale": self.scale,
@@ -112,8 +113,9 @@ class Target:
                 class_weights=tuple(tuple(map(float, row)) for row in tree["class_weights"]),
                 label_smoothing=float(tree["label_smoothing"]),
                 value_weight=float(tree["value_weight"]),
+                values=tuple(tree.get("values", ())),
             )
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:
             raise ArtifactError(f"the artifact's tasks cannot be read: {error}.") from error
 
 
@@ -168,31 +170,47 @@ def fit_target(task: TaskConfig, training: pa.ChunkedArray, settings: TargetSett
             f"all {len(training)} training labels of {task.window_name} are censored.",
             hint=f"take training cutoffs that have {task.gap_days + task.prediction_days} days of events after them.",
         )
+    classes, values = _frequent_answers(task, labels) if task.target else _own_answers(task, labels)
     target = Target(
         task,
-        _classes(task, labels),
+        classes,
         _scale(task, labels),
         settings.value_loss,
         label_smoothing=settings.label_smoothing,
         value_weight=settings.value_weight(task),
+        values=values,
     )
+    if values:
+        _refuse_one_rung(target, labels)
     if settings.class_weights == "balanced":
         return replace(target, class_weights=_balanced(target, labels))
     return target
 
 
-def _classes(task: TaskConfig, labels: pa.ChunkedArray) -> tuple[str, ...]:
-    if task.kind == "multilabel":
-        counts = _value_counts(labels.combine_chunks().flatten())
-        classes = tuple(sorted(counts, key=lambda value: (-counts[value], value))[: task.top_count])
-        if not classes:
-            raise _one_class(task, len(labels), "[]")
-        return classes
+def _own_answers(task: TaskConfig, labels: pa.ChunkedArray) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`classes` and `values` of a task without a target."""
     seen = pc.unique(pc.greater(labels, 0.0) if task.kind == "value" else labels)
     if len(seen) < 2:
         no_money = task.kind == "value" and not seen[0].as_py()
         raise _one_class(task, len(labels), "no money" if no_money else str(seen[0]))
-    return task.classes if task.kind == "multiclass" else ()
+    return task.classes if task.kind == "multiclass" else (), ()
+
+
+def _frequent_answers(task: TaskConfig, labels: pa.ChunkedArray) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`classes` and `values` of a task with a target: its most frequent values, equally frequent ones in text order."""
+    found = labels.combine_chunks().flatten()
+    counts = _value_counts(found.field("value") if task.form == "category" else found)
+    frequent = tuple(sorted(counts, key=lambda value: (-counts[value], value))[: task.top_count])
+    if not frequent:
+        raise _one_class(task, len(labels), "[]")
+    return (task.classes, frequent) if task.form == "category" else (frequent, ())
+
+
+def _refuse_one_rung(target: Target, labels: pa.ChunkedArray) -> None:
+    """Refuse a ladder on which everybody is at the same rung of each value."""
+    encoded = target.encode(labels.combine_chunks())
+    if (encoded == encoded[:1]).all():
+        raise _one_class(target.task, len(labels), str(labels[0].as_py()))
 
 
 def _scale(task: TaskConfig, labels: pa.ChunkedArray) -> float:
@@ -207,13 +225,39 @@ def _balanced(target: Target, labels: pa.ChunkedArray) -> ClassWeights:
     """
     encoded = target.encode(labels.combine_chunks())
     if target.task.kind == "multiclass":
-        counts = np.bincount(encoded.astype(np.intp), minlength=len(target.classes))[None]
+        questions = encoded.reshape(len(encoded), -1).astype(np.intp).T
+        counts = np.stack([np.bincount(places, minlength=len(target.classes)) for places in questions])
     else:
         positives = (encoded.reshape(len(encoded), -1) > 0).sum(axis=0)
         counts = np.column_stack([len(encoded) - positives, positives])
     seen = counts > 0
     weights = np.where(seen, len(encoded) / (seen.sum(axis=1, keepdims=True) * np.maximum(counts, 1)), 1.0)
     return tuple(tuple(row) for row in weights.tolist())
+
+
+def _encode_lists(
+    array: pa.Array, values: pa.Array, known_values: tuple[str, ...], numbers: npt.NDArray[Any] | float
+) -> Labels:
+    """A matrix from lists: 0 for what a list does not hold, NaN where there is none.
+
+    Args:
+        array: (N,) lists, null where censored.
+        values: (M,) what all lists hold, one after the other.
+        known_values: K values that have a column; others are left out.
+        numbers: (M,) what stands for each of the values.
+
+    Returns:
+        (N, K).
+    """
+    encoded = np.zeros((len(array), len(known_values)), dtype=np.float32)
+    encoded[~pc.is_valid(array).to_numpy(zero_copy_only=False)] = np.nan
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    places = pc.index_in(values, value_set=pa.array(known_values, values.type), skip_nulls=True)
+    known = pc.is_valid(places).to_numpy(zero_copy_only=False)
+    columns = pc.fill_null(places, 0).to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(array)), lengths)
+    encoded[rows[known], columns[known]] = np.broadcast_to(numbers, len(known))[known]
+    return encoded
 
 
 def _value_counts(values: pa.Array) -> dict[str, int]:

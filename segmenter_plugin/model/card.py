@@ -97,6 +97,8 @@ def _task(target: Mapping[str, Any]) -> str:
     task = target["task"]
     gap = f", starting {task['gap_days']} days after the cutoff" if task.get("gap_days") else ""
     classes = f"; classes {', '.join(target['classes'])}" if target["classes"] else ""
+    if target.get("values"):
+        classes += f", of each {task['target']} of {', '.join(target['values'])}"
     return f"{task['name']}: {task['kind']}, {task['prediction_days']} days{gap}{classes}"
 
 

@@ -1,4 +1,4 @@
-"""Heads whose answers are classes: one yes or no, one of several steps, any of several values."""
+"""Heads whose answers are classes: one yes or no, one of several steps, any of several values, a step with each."""
 
 from __future__ import annotations
 
@@ -60,3 +60,27 @@ class MultilabelHead(Head):
     def scores(self, raw: Tensor, logit: Tensor | None) -> dict[str, Tensor]:  # noqa: ARG002
         """One probability a value."""
         return {self.target.task.score_columns[0]: raw.sigmoid()}
+
+
+class CategoryHead(Head):
+    """How far up the ladder with each of C values: a softmax cross entropy each."""
+
+    @staticmethod
+    def width(target: Target) -> int:
+        """One logit a value and class."""
+        return len(target.values) * len(target.classes)
+
+    def losses(self, raw: Tensor, label: Tensor, logit: Tensor | None) -> Tensor:  # noqa: ARG002
+        """Mean over the values of softmax cross entropy."""
+        places = label.long()
+        logits, smoothing = self._by_value(raw).transpose(1, 2), self.target.label_smoothing
+        losses = functional.cross_entropy(logits, places, reduction="none", label_smoothing=smoothing)
+        return self.weighted(losses, places).mean(dim=1)
+
+    def scores(self, raw: Tensor, logit: Tensor | None) -> dict[str, Tensor]:  # noqa: ARG002
+        """One probability a value and class, (B, C * Q): all classes of the first value, then of the next."""
+        return {self.target.task.score_columns[0]: self._by_value(raw).softmax(dim=-1).flatten(1)}
+
+    def _by_value(self, raw: Tensor) -> Tensor:
+        """(B, C * Q) -> (B, C, Q)."""
+        return raw.reshape(len(raw), len(self.target.values), len(self.target.classes))

@@ -1,6 +1,6 @@
 """From an embedding to what the tasks ask: logits, money, and the loss that trains them all.
 
-Heads are registered by a task's kind in `HEADS`, those of money by their loss in `VALUE_LOSSES`. A binary and a value
+Heads are registered by a task's form in `HEADS`, those of money by their loss in `VALUE_LOSSES`. A binary and a value
 task about purchases in the same window ask one question twice ("does the user buy?"), so they share one logit and one
 cross entropy term: the value head of such a pair leaves both to the binary one.
 """
@@ -15,14 +15,19 @@ from torch import Tensor, nn
 from segmenter_plugin.columns import PURCHASE, Columns
 from segmenter_plugin.data.targets import Target
 from segmenter_plugin.errors import ConfigError
-from segmenter_plugin.model.class_heads import BinaryHead, MulticlassHead, MultilabelHead
+from segmenter_plugin.model.class_heads import BinaryHead, CategoryHead, MulticlassHead, MultilabelHead
 from segmenter_plugin.model.head import Head
 from segmenter_plugin.model.task_weights import WEIGHTINGS
 from segmenter_plugin.model.value_heads import VALUE_LOSSES
 from segmenter_plugin.model.value_score import value_score
 
-#: Kind of task -> its head; a value task's is in `VALUE_LOSSES`.
-HEADS: dict[str, type[Head]] = {"binary": BinaryHead, "multiclass": MulticlassHead, "multilabel": MultilabelHead}
+#: Form of task -> its head; a value task's is in `VALUE_LOSSES`.
+HEADS: dict[str, type[Head]] = {
+    "binary": BinaryHead,
+    "multiclass": MulticlassHead,
+    "multilabel": MultilabelHead,
+    "category": CategoryHead,
+}
 
 
 class TaskHeads(nn.Module):
@@ -120,7 +125,7 @@ def head_class(target: Target) -> type[Head]:
         ConfigError: There is none.
     """
     is_value = target.task.kind == "value"
-    name, known = (target.value_loss, VALUE_LOSSES) if is_value else (target.task.kind, HEADS)
+    name, known = (target.value_loss, VALUE_LOSSES) if is_value else (target.task.form, HEADS)
     if name not in known:
         raise ConfigError(
             f"{'value_loss' if is_value else 'kind'} = {name!r} of the task {target.task.name!r} has no head; "

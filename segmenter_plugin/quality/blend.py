@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from segmenter_plugin.quality.deviance import link, loss_on_link, money_floor, unlink
+from segmenter_plugin.quality.deviance import LADDERS, link, loss_on_link, money_floor, unlink
 from segmenter_plugin.quality.features import FloatArray
-from segmenter_plugin.tasks import Kind
+from segmenter_plugin.tasks import Form
 
 #: How strongly weights are drawn to equal ones; in units of a row's mean loss.
 _SHRINKAGE = 2e-3
@@ -29,13 +29,13 @@ class Blend:
     """Weights of M members.
 
     Attributes:
-        kind: Of the task.
+        kind: The task's form.
         weights: (M,), >= 0.
         intercept: On the link's scale; 0 for classes.
         floor: Money below this counts as this much in a logarithm.
     """
 
-    kind: Kind
+    kind: Form
     weights: FloatArray
     intercept: float
     floor: float = 1.0
@@ -50,13 +50,13 @@ class Blend:
         return unlink(np.tensordot(self.weights, linked, axes=1) + self.intercept, self.kind)
 
 
-def fit_blend(members: Sequence[FloatArray], truth: NDArray[Any], kind: Kind) -> Blend:
+def fit_blend(members: Sequence[FloatArray], truth: NDArray[Any], kind: Form) -> Blend:
     """Learn weights from predictions of rows that no member was fitted on.
 
     Args:
         members: M predictions, (N,) or (N, K).
         truth: Labels in the shape that `quality.truth` lists.
-        kind: Of the task.
+        kind: The task's form.
     """
     floor = money_floor(truth, kind)
     linked = np.stack([link(member, kind, floor) for member in members])
@@ -70,7 +70,7 @@ def fit_blend(members: Sequence[FloatArray], truth: NDArray[Any], kind: Kind) ->
 
     start = np.r_[np.full(count, 1 / count), 0.0]
     # A softmax does not change when all of its inputs rise by the same.
-    bounds = [(0.0, 3.0)] * count + [(0.0, 0.0) if kind == "multiclass" else (-3.0, 3.0)]
+    bounds = [(0.0, 3.0)] * count + [(0.0, 0.0) if kind in LADDERS else (-3.0, 3.0)]
     found = minimize(penalised, start, bounds=bounds, method="L-BFGS-B")
     blend = Blend(kind, found.x[:count], float(found.x[count]), floor)
     if kind != "value":

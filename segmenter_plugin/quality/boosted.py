@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from segmenter_plugin.quality.deviance import TWEEDIE_POWER
 from segmenter_plugin.quality.features import FloatArray
 from segmenter_plugin.quality.metrics import normalised_gini, spearman
-from segmenter_plugin.quality.training_rows import Predictor, TrainingRows
+from segmenter_plugin.quality.training_rows import Predictor, TrainingRows, fits_each_value
 from segmenter_plugin.tasks import TaskConfig
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class Boosting:
     lambda_l2: float = 1.0
 
 
+@fits_each_value
 def fit_activity_lightgbm(
     rows: TrainingRows, task: TaskConfig, seed: int, boosting: Boosting = Boosting()
 ) -> Predictor:

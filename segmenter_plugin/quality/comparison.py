@@ -15,7 +15,7 @@ from segmenter_plugin.quality.baselines import Prediction
 from segmenter_plugin.quality.decisions import ClassReport, class_reports
 from segmenter_plugin.quality.intervals import FloatArray, bootstrap, interval, resample_count
 from segmenter_plugin.quality.metrics import METRICS, Metric
-from segmenter_plugin.tasks import Kind, TaskConfig
+from segmenter_plugin.tasks import Form, TaskConfig
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class TaskResult:
     """
 
     task: str
-    kind: Kind
+    kind: Form
     rows: int
     users: int
     positives: int | None
@@ -121,7 +121,7 @@ def compare(
     )
     differences = tuple(
         _difference(task, metric, (subject, against), estimates, samples)
-        for metric in METRICS[task.kind]
+        for metric in METRICS[task.form]
         for against in predictions
         if against != subject and {(metric.name, subject), (metric.name, against)} <= statistics.keys()
     )
@@ -131,7 +131,7 @@ def compare(
     )
     return TaskResult(
         task=task.window_name,
-        kind=task.kind,
+        kind=task.form,
         rows=len(truth),
         users=len(np.unique(users)),
         positives=positives,
@@ -150,7 +150,7 @@ def _classes(
     if task.kind == "value":
         return {}
     return {
-        method: class_reports(truth, prediction.values, names, task.kind)
+        method: class_reports(truth, prediction.values, names, task.form)
         for method, prediction in predictions.items()
         if prediction.has_scale
     }
@@ -164,7 +164,7 @@ def _statistics(
 
     return {
         (metric.name, method): statistic(metric, prediction.values)
-        for metric in METRICS[task.kind]
+        for metric in METRICS[task.form]
         for method, prediction in predictions.items()
         if prediction.has_scale or not metric.needs_scale
     }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segmenter_plugin.quality.weighted import Array, FloatArray, descending, grouped, row_weights, weighted_mean
-from segmenter_plugin.tasks import Kind
+from segmenter_plugin.tasks import Form
 
 THRESHOLD = 0.5
 
@@ -125,19 +125,22 @@ class ClassReport:
     f1: float | None
 
 
-def class_reports(truth: Array, predicted: Array, classes: Sequence[str], kind: Kind) -> tuple[ClassReport, ...]:
+def class_reports(truth: Array, predicted: Array, classes: Sequence[str], kind: Form) -> tuple[ClassReport, ...]:
     """Precision, recall and F1 of each class, with how many rows truly are of it.
+
+    Where there is a ladder of each category, a row is a pair of a row and a category.
 
     Args:
         truth: In the shape that `quality.truth` lists.
         predicted: Likewise.
         classes: Names of the K classes; of a binary task two, the negative first.
-        kind: binary, multiclass or multilabel.
+        kind: The task's form: binary, multiclass, multilabel or category.
     """
     if kind == "binary":
         yes = predicted >= THRESHOLD
         truth, said = np.stack([~truth, truth], axis=1), np.stack([~yes, yes], axis=1)
-    elif kind == "multiclass":
+    elif kind in ("multiclass", "category"):
+        truth, predicted = truth.ravel(), predicted.reshape(-1, predicted.shape[-1])
         numbers = np.arange(len(classes))
         truth, said = truth[:, None] == numbers, predicted.argmax(axis=1)[:, None] == numbers
     else:

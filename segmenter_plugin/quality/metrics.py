@@ -4,7 +4,7 @@ A weight is how often a row counts. Every function takes ``weights`` of shape (N
 once, and gives a value of shape () or (R,); left out, each row counts once. Ties are never broken by row order: rows
 with equal predictions count as one group. A value that does not exist (one class only, a constant) is NaN.
 
-N: rows, R: resamples, K: classes, L: labels.
+N: rows, R: resamples, K: classes, L: labels, C: values of a target.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from segmenter_plugin.quality.decisions import f1, lift_1, lift_5, lift_10, micro_f1, precision, recall, right_share
 from segmenter_plugin.quality.weighted import Array, FloatArray, descending, grouped, row_weights, weighted_mean
-from segmenter_plugin.tasks import Kind
+from segmenter_plugin.tasks import Form
 
 #: Probabilities are kept this far from 0 and 1 in a logarithm, as scikit-learn does for float32.
 EPSILON = 1e-7
@@ -252,10 +252,49 @@ def macro_average_precision(truth: Array, probabilities: Array, weights: FloatAr
     labels = [label for label in range(truth.shape[1]) if truth[:, label].any()]
     if not labels:
         return np.full(row_weights(weights, len(truth)).shape[:-1], np.nan)
-    each = np.stack([average_precision(truth[:, label], probabilities[:, label], weights) for label in labels])
+    return _mean_of_known(
+        np.stack([average_precision(truth[:, label], probabilities[:, label], weights) for label in labels])
+    )
+
+
+def category_auroc(truth: Array, probabilities: Array, weights: FloatArray | None = None) -> FloatArray:
+    """Mean over values of the mean over classes of AUROC, each class against all others.
+
+    Of one value as scikit-learn's ``roc_auc_score(multi_class="ovr", average="macro")``; classes and values whose
+    AUROC does not exist are left out.
+
+    Args:
+        truth: (N, C) class numbers.
+        probabilities: (N, C, K).
+        weights: (N,) or (R, N).
+    """
+
+    def of_value(place: int) -> FloatArray:
+        classes = range(probabilities.shape[2])
+        each = [auroc(truth[:, place] == number, probabilities[:, place, number], weights) for number in classes]
+        return _mean_of_known(np.stack(each))
+
+    return _mean_of_known(np.stack([of_value(place) for place in range(truth.shape[1])]))
+
+
+def category_log_loss(truth: Array, probabilities: Array, weights: FloatArray | None = None) -> FloatArray:
+    """Mean over values of `multiclass_log_loss`, in nats.
+
+    Args:
+        truth: (N, C) class numbers.
+        probabilities: (N, C, K); the last axis sums to 1.
+        weights: (N,) or (R, N).
+    """
+    places = range(truth.shape[1])
+    each = [multiclass_log_loss(truth[:, place], probabilities[:, place], weights) for place in places]
+    return np.asarray(np.mean(np.stack(each), axis=0))
+
+
+def _mean_of_known(each: FloatArray) -> FloatArray:
+    """(M, ...) -> (...): the mean of those that are finite, NaN where none is."""
     counted = np.isfinite(each).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nansum(each, axis=0) / np.where(counted > 0, counted, np.nan)
+        return np.asarray(np.nansum(each, axis=0) / np.where(counted > 0, counted, np.nan))
 
 
 @dataclass(frozen=True)
@@ -272,7 +311,8 @@ class Metric:
     is_detail: bool = False
 
 
-METRICS: dict[Kind, tuple[Metric, ...]] = {
+#: By form of task.
+METRICS: dict[Form, tuple[Metric, ...]] = {
     "binary": (
         Metric("auroc", "AUROC", auroc),
         Metric("average_precision", "average precision", average_precision),
@@ -301,5 +341,9 @@ METRICS: dict[Kind, tuple[Metric, ...]] = {
         Metric("micro_average_precision", "micro AP", micro_average_precision),
         Metric("macro_average_precision", "macro AP", macro_average_precision),
         Metric("micro_f1", "micro F1", micro_f1, needs_scale=True, is_detail=True),
+    ),
+    "category": (
+        Metric("macro_auroc", "macro AUROC", category_auroc),
+        Metric("log_loss", "log loss", category_log_loss, higher_is_better=False, needs_scale=True),
     ),
 }

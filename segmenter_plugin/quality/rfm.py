@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from segmenter_plugin.columns import PURCHASE
 from segmenter_plugin.quality.features import FloatArray
-from segmenter_plugin.quality.training_rows import Predictor, TrainingRows
+from segmenter_plugin.quality.training_rows import Predictor, TrainingRows, fits_each_value
 from segmenter_plugin.tasks import TaskConfig
 
 
@@ -47,6 +47,7 @@ def rfm_features(rows: TrainingRows, task: TaskConfig) -> Predictor:
     return features
 
 
+@fits_each_value
 def fit_rfm_logistic(rows: TrainingRows, task: TaskConfig, seed: int, inverse_penalty: float = 1.0) -> Predictor:
     """Logistic regression on log-scaled recency, frequency and money.
 

@@ -109,7 +109,7 @@ def fit_stack(
         predictions = _members(activity, probe, rows.activity[out], encoder.take(out))
         for member, predicted in zip(members, predictions, strict=True):
             member[out] = predicted
-    blend = fit_blend(members, rows.labels, task.kind)
+    blend = fit_blend(members, rows.labels, task.form)
     return Stack(fit(rows, task, seed), fit(beside, task, seed), blend)
 
 

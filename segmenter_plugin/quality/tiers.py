@@ -9,10 +9,11 @@ from sklearn.preprocessing import StandardScaler
 
 from segmenter_plugin.quality.features import FloatArray
 from segmenter_plugin.quality.rfm import rfm_features
-from segmenter_plugin.quality.training_rows import Predictor, TrainingRows
+from segmenter_plugin.quality.training_rows import Predictor, TrainingRows, fits_each_value
 from segmenter_plugin.tasks import TaskConfig
 
 
+@fits_each_value
 def fit_rfm_tiers(rows: TrainingRows, task: TaskConfig, seed: int, tiers: int = 8) -> Predictor:
     """K-means on log-scaled, standardised RFM; a user gets the mean label of its tier.
 

@@ -6,6 +6,7 @@
 | value | (N,) money | (N,) expected money |
 | multiclass | (N,) class number | (N, K) probabilities |
 | multilabel | (N, K) bool | (N, K) probabilities |
+| multiclass with a target of C values | (N, C) class numbers | (N, C, K) probabilities |
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ from segmenter_plugin.quality.features import FloatArray, numbers
 
 Array = NDArray[Any]
 
-DTYPES = {"binary": np.bool_, "value": np.float64, "multiclass": np.intp, "multilabel": np.bool_}
+DTYPES = {
+    "binary": np.bool_,
+    "value": np.float64,
+    "multiclass": np.intp,
+    "multilabel": np.bool_,
+    "category": np.intp,
+}
 
 
 def label_array(labels: pa.ChunkedArray, target: Target) -> Array:
@@ -38,7 +45,7 @@ def label_array(labels: pa.ChunkedArray, target: Target) -> Array:
     """
     if target.task.kind == "value":
         return numbers(labels)
-    return target.encode(labels.combine_chunks()).astype(DTYPES[target.task.kind])
+    return target.encode(labels.combine_chunks()).astype(DTYPES[target.task.form])
 
 
 def encoder_predictions(scores: pa.Table, target: Target) -> FloatArray:
@@ -56,12 +63,16 @@ def encoder_predictions(scores: pa.Table, target: Target) -> FloatArray:
     if target.classes:
         lists = column.combine_chunks()
         widths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-        if (widths != len(target.classes)).any():
+        width = len(target.classes) * max(1, len(target.values))
+        if (widths != width).any():
+            of_each = f" for each of {len(target.values)} values" if target.values else ""
             raise ArtifactError(
-                f"{name} holds {sorted(set(widths.tolist()))} values a row; there are {len(target.classes)} classes.",
+                f"{name} holds {sorted(set(widths.tolist()))} values a row; there are {len(target.classes)} classes"
+                f"{of_each}.",
                 hint="the encoder was trained on other labels; run `segmenter finetune` and `segmenter score` again.",
             )
-        values = numbers(lists.flatten()).reshape(len(lists), len(target.classes))
+        shape = (len(target.values), len(target.classes)) if target.values else (len(target.classes),)
+        values = numbers(lists.flatten()).reshape(len(lists), *shape)
     else:
         values = numbers(column)
     if not np.isfinite(values).all():

@@ -57,7 +57,7 @@ def choose(candidates: Mapping[str, Fit], rows: TrainingRows, task: TaskConfig, 
         # Early stopping needs the validation users; what has none of it must not be fitted on them while it is tuned.
         stops_early = getattr(fit, "func", fit) is fit_activity_lightgbm
         predict = fit(rows if stops_early else learn, task, seed)
-        losses[name] = deviance(rows.labels[held_out], predict(rows.activity[held_out]), task.kind)
+        losses[name] = deviance(rows.labels[held_out], predict(rows.activity[held_out]), task.form)
     best = min(losses, key=lambda name: losses[name])
     logger.info("%s: %s of %s", task.window_name, best, {name: round(loss, 5) for name, loss in losses.items()})
     return best, candidates[best]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from segmenter_plugin.columns import PURCHASE, Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.schemas import activity_fields
+from segmenter_plugin.segments.event_times import EventTimes
 
 FloatArray = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -31,6 +32,8 @@ SMALLEST_CATEGORY_SHARE = 0.03
 #: And this many events.
 FEWEST_CATEGORY_EVENTS = 20
 MOST_CATEGORIES = 3
+#: A median stability is told to a hundredth.
+STABILITY_STEPS = 100
 #: Lifts that one line of the profile table shows, the strongest first.
 SHOWN_LIFTS = 3
 
@@ -54,6 +57,8 @@ class SegmentProfile:
         lifts: By trait (see `trait_columns`), typical value over the base's.
         inactive_share: Share of users without any purchase in the observation window.
         categories: The most lifted frequent categories, highest lift first.
+        stability: The median of its users', in [0, 1].
+        line: What sets it apart, in words.
     """
 
     segment_id: int
@@ -64,10 +69,16 @@ class SegmentProfile:
     inactive_share: float
     categories: tuple[CategoryLift, ...]
     name: str = ""
+    stability: float = 0.0
+    line: str = ""
 
-    def named(self, name: str) -> SegmentProfile:
-        """The same with a name."""
-        return replace(self, name=name)
+    def of(self, segment_id: int) -> SegmentProfile:
+        """The same under the segment's id."""
+        return replace(self, segment_id=segment_id)
+
+    def named(self, name: str, line: str = "") -> SegmentProfile:
+        """The same with a name, and what sets it apart."""
+        return replace(self, name=name, line=line or self.line)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -87,8 +98,8 @@ def _row(profile: Mapping[str, Any]) -> dict[str, Any]:
     categories = [f"{entry['category']} x{entry['lift']:.2f}" for entry in profile["categories"]]
     means = {f"mean {column}": round(value, 4) for column, value in profile["expected"].items()}
     row = {"segment": profile["segment_id"], "name": profile["name"], "users": profile["users"]}
-    against = {"against all users": ", ".join(shown + categories[:1])}
-    return row | {"share": round(profile["share"], 4)} | means | against
+    row |= {"share": round(profile["share"], 4), "stability": round(profile["stability"], 3)}
+    return row | means | {"against all users": ", ".join(shown + categories[:1])}
 
 
 def trait_columns(config: Config) -> dict[str, str]:
@@ -105,6 +116,7 @@ def trait_columns(config: Config) -> dict[str, str]:
         "breadth": last("distinct_category_count", "distinct_item_count"),
         "order size": last("order_amount_mean"),
         "tenure": last("tenure_days"),
+        "loyalty": last("active_day_count_"),
         "returns": last("return_count_"),
     }
     return {trait: column for trait, column in found.items() if column is not None}
@@ -112,7 +124,7 @@ def trait_columns(config: Config) -> dict[str, str]:
 
 def behaviour_columns(config: Config) -> list[str]:
     """Columns of the behaviour table that a profile reads."""
-    columns = [Columns.user_id, *trait_columns(config).values()]
+    columns = [Columns.user_id, *trait_columns(config).values(), Columns.sequence(Columns.event_timestamp)]
     if Columns.category in config.events.columns.mapped:
         columns += [Columns.sequence(Columns.event_type), Columns.sequence(Columns.category)]
     return columns
@@ -138,6 +150,12 @@ class ProfileSums:
         self._trait_sums = np.zeros((len(self._traits), count))
         self._trait_counts = np.zeros((len(self._traits), count))
         self._categories: dict[str, FloatArray] = {}
+        self._stabilities = np.zeros((count, STABILITY_STEPS + 1))
+        self._times = EventTimes(config, count)
+
+    def add_stability(self, stability: FloatArray, ids: Ids) -> None:
+        """Take in how clearly users belong, each in [0, 1], with the segment of each."""
+        np.add.at(self._stabilities, (ids, np.rint(stability * STABILITY_STEPS).astype(np.int64)), 1.0)
 
     def add_scores(self, batch: pa.RecordBatch, ids: Ids) -> None:
         """Take in scores, with the segment of each row."""
@@ -156,6 +174,7 @@ class ProfileSums:
             self._trait_counts[place] += np.bincount(ids[known], minlength=self._count)
             if trait == "recency":
                 self._inactive += np.bincount(ids[~known], minlength=self._count)
+        self._times.add(batch, ids)
         if Columns.sequence(Columns.category) in batch.schema.names:
             self._add_categories(batch, ids)
 
@@ -189,12 +208,17 @@ class ProfileSums:
                 users=int(self._users[segment]),
                 share=float(share[segment]),
                 expected=_finite(self._scores, expected[:, segment]),
-                lifts=_finite(list(self._traits), lifts[:, segment]),
+                lifts=_finite(list(self._traits), lifts[:, segment]) | self._times.lifts(segment),
                 inactive_share=float(inactive[segment]),
                 categories=categories[segment],
+                stability=self._median_stability(segment),
             )
             for segment in range(self._count)
         ]
+
+    def _median_stability(self, segment: int) -> float:
+        reached = np.cumsum(self._stabilities[segment])
+        return float(np.searchsorted(reached, reached[-1] / 2)) / STABILITY_STEPS
 
     def _category_lifts(self) -> list[tuple[CategoryLift, ...]]:
         names = sorted(self._categories)

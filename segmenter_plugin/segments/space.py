@@ -1,12 +1,13 @@
-"""The space in which users are grouped: how they behave, and what they are worth.
+"""What segmenting reads of a user: how it behaves, and what it is worth.
 
-A user is the embedding (D,) beside the value scores (V,): log(1 + expected money) of each value task, log-odds of each
-binary one. Every coordinate is standardised; then each of the two blocks is divided by the square root of its
-width, so that a distance is half behaviour and half value, whatever D is. Without this, 64 coordinates of taste would
-drown the one of money, and segments would not be value segments.
+Behaviour is the embedding (D,) beside the log-odds of the class probabilities, where there are such tasks. Worth is
+log(1 + expected money) of each value task and the log-odds of each binary one; one of them, or `value_score`, orders
+users into tiers.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -23,18 +24,89 @@ FloatArray = NDArray[np.float64]
 EPSILON = 1e-4
 
 
+@dataclass(frozen=True)
+class UserRows:
+    """N users as numbers.
+
+    Attributes:
+        behaviour: (N, W): the embedding, class scores, and without tiers the values again.
+        blocks: Widths of the embedding and of all class scores together.
+        values: (N, V), what the tasks that rate a user say.
+        tier_value: (N,), what orders users into tiers: `value_score` in [0, 1], else the same as `worth`.
+        worth: (N,), in the unit of `worth_column`.
+    """
+
+    behaviour: FloatArray
+    blocks: tuple[int, int]
+    values: FloatArray
+    tier_value: FloatArray
+    worth: FloatArray
+
+    def take(self, places: NDArray[np.intp]) -> UserRows:
+        """Some of the users, in that order."""
+        arrays = (self.values, self.tier_value, self.worth)
+        return UserRows(self.behaviour[places], self.blocks, *(array[places] for array in arrays))
+
+    @staticmethod
+    def joined(parts: list[UserRows]) -> UserRows:
+        """Users of several batches.
+
+        Raises:
+            ArtifactError: Batches differ in width.
+        """
+        widths = sorted({part.behaviour.shape[1] for part in parts})
+        if len(widths) > 1:
+            raise ArtifactError(
+                f"the scores have rows of {widths} coordinates; all must be of one width.",
+                hint="run `segmenter score` for this cutoff again.",
+            )
+        behaviour, values, tier_value, worths = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("behaviour", "values", "tier_value", "worth")
+        )
+        return UserRows(behaviour, parts[0].blocks, values, tier_value, worths)
+
+
+def user_rows(batch: pa.RecordBatch, config: Config) -> UserRows:
+    """A batch of scores as numbers.
+
+    Args:
+        batch: Rows of `schemas.scores_schema`; at least one.
+        config: The configuration that they were scored with.
+
+    Raises:
+        ArtifactError: An embedding or a score is null or not finite, or rows differ in width.
+    """
+    embedding = _matrix(batch.column(Columns.embedding), Columns.embedding)
+    classes = [_log_odds(_matrix(batch.column(name), name)) for name in class_columns(config)]
+    values = [_value(batch.column(name), name) for name in value_columns(config)]
+    width = sum(scores.shape[1] for scores in classes)
+    worths = worth(batch, config)
+    rated = Columns.value_score in space_columns(config)
+    return UserRows(
+        behaviour=np.column_stack([embedding, *classes, *(values if config.segments.tiers == 1 else [])]),
+        blocks=(embedding.shape[1], width),
+        values=np.column_stack(values) if values else np.empty((batch.num_rows, 0)),
+        tier_value=_finite(batch.column(Columns.value_score), Columns.value_score) if rated else worths,
+        worth=worths,
+    )
+
+
 def value_columns(config: Config) -> tuple[str, ...]:
     """Score columns that say what a user is worth: expected money first, then probabilities."""
     by_kind = {kind: [task for task in config.tasks if task.kind == kind] for kind in ("value", "binary")}
     return tuple(task.score_columns[0] for tasks in by_kind.values() for task in tasks)
 
 
+def class_columns(config: Config) -> tuple[str, ...]:
+    """Score columns that say what a user does: class probabilities, in the order of the tasks."""
+    return tuple(task.score_columns[0] for task in config.tasks if task.kind in ("multiclass", "multilabel"))
+
+
 def space_columns(config: Config) -> tuple[str, ...]:
     """Columns of the scores table that segmenting reads."""
-    worth = worth_column(config)
-    return tuple(
-        dict.fromkeys((Columns.user_id, Columns.embedding, *value_columns(config), *([worth] if worth else [])))
-    )
+    rated = [Columns.value_score] if value_columns(config) else []
+    return (Columns.user_id, Columns.embedding, *value_columns(config), *class_columns(config), *rated)
 
 
 def worth_column(config: Config) -> str | None:
@@ -55,40 +127,21 @@ def worth(batch: pa.RecordBatch, config: Config) -> FloatArray:
     if not pa.types.is_list(column.type):
         return _finite(column, name)
     matrix = _matrix(column, name)
-    ladder = next(task.kind == "multiclass" for task in config.tasks if name in task.score_columns)
-    return matrix @ np.arange(matrix.shape[1]) if ladder else matrix.sum(axis=1)
+    task = next(task for task in config.tasks if name in task.score_columns)
+    if task.kind == "multilabel":
+        return matrix.sum(axis=1)
+    # With a target, the rungs of the first value come first, then those of the next.
+    return matrix @ (np.arange(matrix.shape[1]) % len(task.classes)).astype(np.float64)
 
 
-def coordinates(batch: pa.RecordBatch, config: Config) -> tuple[FloatArray, int]:
-    """Users before standardising.
-
-    Args:
-        batch: Rows of `schemas.scores_schema`.
-        config: The configuration that they were scored with.
-
-    Returns:
-        (N, D + V), and D.
-
-    Raises:
-        ArtifactError: An embedding or a score is null or not finite, or embeddings differ in width.
-    """
-    embedding = _matrix(batch.column(Columns.embedding), Columns.embedding)
-    values = []
-    for name in value_columns(config):
-        scores = _finite(batch.column(name), name)
-        if name.endswith("_expected"):
-            values.append(np.log1p(np.maximum(scores, 0.0)))
-        else:
-            kept = np.clip(scores, EPSILON, 1 - EPSILON)
-            values.append(np.log(kept) - np.log1p(-kept))
-    return np.column_stack([embedding, *values]), embedding.shape[1]
+def _value(column: pa.Array, name: str) -> FloatArray:
+    scores = _finite(column, name)
+    return np.log1p(np.maximum(scores, 0.0)) if name.endswith("_expected") else _log_odds(scores)
 
 
-def block_scale(embedding_size: int, width: int) -> FloatArray:
-    """What each standardised coordinate is divided by, (D + V,): the square root of its block's width."""
-    return np.sqrt(
-        np.r_[np.full(embedding_size, embedding_size), np.full(width - embedding_size, width - embedding_size)]
-    )
+def _log_odds(probabilities: FloatArray) -> FloatArray:
+    kept = np.clip(probabilities, EPSILON, 1 - EPSILON)
+    return np.log(kept) - np.log1p(-kept)
 
 
 def _finite(column: pa.Array, name: str) -> FloatArray:

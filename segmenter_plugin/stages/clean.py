@@ -74,7 +74,7 @@ def all_events(config: Config, sessions: LazySession) -> CleanEvents:
     Raises:
         EventsError: The events cannot be read, nothing usable is left of them, or `[contract]` says to stop.
     """
-    log, lot, settings = EventLog.read(config.root_path), Lot.whole(config, sessions), _settings(config)
+    log, lot, settings = EventLog.read(config.root_path), Lot.whole(config, sessions), event_settings(config)
     if log is not None and log.fingerprint == content_fingerprint(lot.states, settings):
         return CleanEvents.of(log, config, "skipped", None)
     from segmenter_plugin.spark.clean import bucket_count
@@ -96,7 +96,7 @@ def new_events(config: Config, sessions: LazySession) -> CleanEvents:
     if log is None:
         where = Layout.of(config).clean_events
         raise MissingStageError(f"{str(where)!r} holds no event log to extend.", hint=REBUILD)
-    if log.fingerprint != content_fingerprint(log.sources, _settings(config)):
+    if log.fingerprint != content_fingerprint(log.sources, event_settings(config)):
         raise EventsError("[events] has changed since the event log was begun.", hint=REBUILD)
     lot = Lot.whole(config, sessions).beyond(log.sources, config)
     if not lot.states:
@@ -105,7 +105,8 @@ def new_events(config: Config, sessions: LazySession) -> CleanEvents:
     return CleanEvents.of(made, config, "extended", report)
 
 
-def _settings(config: Config) -> dict[str, Any]:
+def event_settings(config: Config) -> dict[str, Any]:
+    """`[events]` as far as it says what becomes of a row."""
     return config.events.model_dump(mode="json", exclude={"complete_through"})
 
 

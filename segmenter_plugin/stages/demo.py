@@ -41,7 +41,7 @@ def demo(root: Path, *, small: bool = False) -> dict[str, Any]:
     """
     from segmenter_plugin.stages.build import build
     from segmenter_plugin.stages.materialize import materialize
-    from segmenter_plugin.stages.pipeline import judge, score_and_publish
+    from segmenter_plugin.stages.pipeline import judge
     from segmenter_plugin.stages.train import finetune, pretrain
 
     root.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def demo(root: Path, *, small: bool = False) -> dict[str, Any]:
     steps.run("pretrain", "masked events", lambda: pretrain(config))
     steps.run("finetune", "purchase and spend", lambda: finetune(config))
     steps.run("judge", "encoder beside baselines, on later time", lambda: judge(config, judged_at))
-    steps.run("publish", "score, segment, publish", lambda: score_and_publish(config, served))
+    steps.run("publish", "score, segment, publish, gate", lambda: _publish(config, served))
     steps.run("feast", "feast apply, feast materialize", lambda: _feast(config, lambda: materialize(config, served)))
     steps.run("read", "what a ranking model gets", lambda: _read(config, judged_at))
     return _report(root, steps, judged_at)
@@ -100,6 +100,16 @@ def _evaluation_cutoff(config: Config) -> datetime:
             hint="remove segmenter.toml from the run's folder; the demo writes it anew.",
         )
     return cutoff
+
+
+def _publish(config: Config, cutoffs: list[datetime]) -> dict[str, Any]:
+    from segmenter_plugin.stages.gate import gate, require_passed
+    from segmenter_plugin.stages.pipeline import score_and_publish
+
+    result = score_and_publish(config, cutoffs)
+    result["gate"] = gate(config, cutoffs)
+    require_passed(result["gate"])
+    return result
 
 
 def _feast(config: Config, materialize: Callable[[], dict[str, Any]]) -> dict[str, Any]:

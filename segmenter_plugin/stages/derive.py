@@ -68,12 +68,12 @@ def derive(
         CutoffError: At a cutoff nobody has an event in the observation window.
     """
     layout = Layout.of(config)
-    made_from = {cutoff: _fingerprints(cutoff, events, config) for cutoff in times}
+    prints = {cutoff: _fingerprints(cutoff, events, config) for cutoff in times}
     stale = {
-        cutoff: [name for name in prints if not is_current(folder_of(layout, name, cutoff), prints[name])]
-        for cutoff, prints in made_from.items()
+        cutoff: [name for name in of_names if not is_current(folder_of(layout, name, cutoff), of_names[name])]
+        for cutoff, of_names in prints.items()
     }
-    wanted = {cutoff: {name: made_from[cutoff][name] for name in names} for cutoff, names in stale.items() if names}
+    wanted = {cutoff: {name: prints[cutoff][name] for name in names} for cutoff, names in stale.items() if names}
     if not wanted:
         return Derived(stale, (), is_merged=False)
     logger.info("building %s", ", ".join(f"{cutoff:%Y-%m-%d}" for cutoff in wanted))
@@ -95,18 +95,28 @@ def folder_of(layout: Layout, name: str, cutoff: datetime) -> Path:
     return layout.behaviour(cutoff) if name == "behaviour" else layout.labels(cutoff)
 
 
-def _fingerprints(cutoff: datetime, events: CleanEvents, config: Config) -> dict[str, str]:
-    inputs = {"events": events.log.fingerprint, "cutoff": cutoff.isoformat()}
-    windows = config.windows.model_dump()
-    behaviour = {"windows": windows, "sequences": config.sequences.model_dump()}
+def made_from(kind: str, cutoff: datetime, events: str, complete_through: datetime, config: Config) -> str:
+    """The fingerprint of ``behaviour`` or ``labels``.
+
+    Args:
+        kind: Which of the two.
+        cutoff: As of when.
+        events: Fingerprint of the event log.
+        complete_through: To when the events are known to be complete.
+        config: What it is built with.
+    """
+    windows, inputs = config.windows.model_dump(), {"events": events, "cutoff": cutoff.isoformat()}
+    if kind == "behaviour":
+        return fingerprint(kind, inputs, {"windows": windows, "sequences": config.sequences.model_dump()})
     # Which users have a row depends on the observation window; how many top values are predicted is the model's affair.
     tasks = [task.model_dump(exclude={"top_count"}) for task in config.tasks]
-    labels = {"tasks": tasks, "observation_days": windows["observation_days"]}
-    labelled = inputs | {"complete_through": events.complete_through.isoformat()}
-    return {
-        "behaviour": fingerprint("behaviour", inputs, behaviour),
-        "labels": fingerprint("labels", labelled, labels),
-    }
+    settings = {"tasks": tasks, "observation_days": windows["observation_days"]}
+    return fingerprint(kind, inputs | {"complete_through": complete_through.isoformat()}, settings)
+
+
+def _fingerprints(cutoff: datetime, events: CleanEvents, config: Config) -> dict[str, str]:
+    log, through = events.log.fingerprint, events.complete_through
+    return {kind: made_from(kind, cutoff, log, through, config) for kind in ("behaviour", "labels")}
 
 
 def _built(

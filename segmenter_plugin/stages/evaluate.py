@@ -108,11 +108,13 @@ def _settings(config: Config) -> dict[str, Any]:
     from segmenter_plugin.quality.intervals import RESAMPLES
     from segmenter_plugin.quality.metrics import METRICS
 
+    # The kinds are named whether there is such a task or not, so that evaluations which named all four stay valid.
+    forms = {"binary", "value", "multiclass", "multilabel", *(task.form for task in config.tasks)}
     return {
         "tasks": [task.model_dump(mode="json") for task in config.tasks],
         "split": [config.training.validation_share, config.training.seed],
         "baselines": sorted(BASELINES),
-        "metrics": {kind: [metric.name for metric in metrics] for kind, metrics in METRICS.items()},
+        "metrics": {form: [metric.name for metric in METRICS[form]] for form in METRICS if form in forms},
         "resamples": RESAMPLES,
     }
 

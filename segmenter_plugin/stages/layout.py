@@ -72,6 +72,11 @@ class Layout:
         """Segment of each user."""
         return self.root / "segments" / cutoff_key(cutoff)
 
+    @property
+    def segment_history(self) -> Path:
+        """What became of segment ids at each fit; no rows."""
+        return self.root / "segments" / "history"
+
     def evaluation(self, cutoff: datetime) -> Path:
         """Metrics beside the baselines."""
         return self.root / "evaluation" / cutoff_key(cutoff)

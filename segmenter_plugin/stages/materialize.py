@@ -32,7 +32,9 @@ def materialize(config: Config, cutoffs: Sequence[datetime]) -> dict[str, Any]:
     Raises:
         MissingStageError: A cutoff has not been published.
         StoreError: The service is not declared, or Feast ended with an error.
+        GateError: The repository requires verdicts, and one of a view's partitions lacks it; nothing is written.
     """
+    from segmenter_plugin.store.executor import requires_verdict
     from segmenter_plugin.store.publications import publications_of
     from segmenter_plugin.store.repository import (
         materialization_window,
@@ -41,6 +43,7 @@ def materialize(config: Config, cutoffs: Sequence[datetime]) -> dict[str, Any]:
         run_feast,
         view_names,
     )
+    from segmenter_plugin.store.verdicts import require_verdicts
 
     if not cutoffs:
         raise UserError("no cutoff was given, so there is nothing to materialise.", hint="name one with --cutoff.")
@@ -59,6 +62,10 @@ def materialize(config: Config, cutoffs: Sequence[datetime]) -> dict[str, Any]:
     published = [cutoff for its_cutoffs in there.values() for cutoff in its_cutoffs]
     covered = [interval for view in views for interval in store.get_feature_view(view).materialization_intervals]
     start, end = materialization_window(cutoffs, published, covered)
+    if requires_verdict(store):
+        # Feast would refuse each view by itself, in the middle of its run and with its own exit code.
+        for view in views:
+            require_verdicts(store.get_feature_view(view), store.config.repo_path, (start, end))
     logger.info("materialising %s from %s to %s", ", ".join(views), start.isoformat(), end.isoformat())
     chosen = [part for view in views for part in ("--views", view)]
     run_feast(repo, ["materialize", start.isoformat(), end.isoformat(), *chosen])

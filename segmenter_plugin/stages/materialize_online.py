@@ -49,9 +49,10 @@ def materialize_online(
         UserError: The window is empty.
         StoreError: A view is not declared, the online store cannot be written from executors, there are no rows in
             the window, a task failed for good, or the server lost rows in the meantime.
+        GateError: The repository requires verdicts, and one of the views' partitions lacks it; nothing is written.
     """
     from segmenter_plugin.store.bookkeeping import materialize_elsewhere
-    from segmenter_plugin.store.executor import online_store
+    from segmenter_plugin.store.executor import online_store, requires_verdict
     from segmenter_plugin.store.repository import open_store
 
     started, (start, end) = time.perf_counter(), window
@@ -62,6 +63,8 @@ def materialize_online(
     store = open_store(Path(config.store.feature_repo))
     online_store(store.config)  # told before Spark starts
     chosen = _views(store, views, FeatureNames.of(config).service)
+    if requires_verdict(store):
+        _require_verdicts(config, store, chosen, window)
     counts: dict[str, dict[str, int]] = {}
     with ExitStack() as stack:
         sessions = LazySession(spark, stack, "segmenter materialize-online")
@@ -87,6 +90,22 @@ def _views(store: FeatureStore, names: Sequence[str], service: str) -> list[str]
             hint="run `feast apply`, or name others with --view.",
         )
     return list(dict.fromkeys(names))
+
+
+def _require_verdicts(
+    config: Config, store: FeatureStore, views: Sequence[str], window: tuple[datetime, datetime]
+) -> None:
+    """Before Spark starts, and of all views before any of them is written."""
+    from segmenter_plugin.store.sources import published_files
+    from segmenter_plugin.store.verdicts import file_source, require_verdicts
+    from segmenter_plugin.store.views import FOLDER_TAG
+
+    for name in views:
+        view = store.get_feature_view(name)
+        if FOLDER_TAG in view.tags:
+            # A table was filled from what we publish, which is what the gate has judged.
+            source = file_source(view.batch_source) or published_files(config, view.tags[FOLDER_TAG])
+            require_verdicts(view, store.config.repo_path, window, source)
 
 
 def _write_view(

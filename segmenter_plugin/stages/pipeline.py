@@ -49,18 +49,28 @@ def judge(config: Config, cutoff: datetime) -> dict[str, Any]:
     return {"score": score(config, [cutoff]), "evaluate": evaluate(config, cutoff)}
 
 
-def run(config: Config, cutoffs: Sequence[datetime]) -> dict[str, Any]:
-    """The daily job: build, score, segment, publish, materialize.
+def run(
+    config: Config, cutoffs: Sequence[datetime], *, as_of: datetime | None = None, accept: str | None = None
+) -> dict[str, Any]:
+    """The daily job: build, score, segment, publish, gate, materialize.
 
     Args:
         config: With an encoder that `train` has made.
         cutoffs: As of when the rows are true.
+        as_of: The present, for the gate: how old the rows may be.
+        accept: Why rows that the gate stops go online all the same.
+
+    Raises:
+        GateError: The gate stopped a cutoff; nothing was materialised.
     """
     from segmenter_plugin.stages.build import build
+    from segmenter_plugin.stages.gate import gate, require_passed
     from segmenter_plugin.stages.materialize import materialize
 
     result: dict[str, Any] = {"build": build(config, cutoffs)}
     result |= score_and_publish(config, cutoffs)
+    result["gate"] = gate(config, cutoffs, as_of=as_of, accept=accept)
+    require_passed(result["gate"])
     result["materialize"] = materialize(config, cutoffs)
     return _with_tables(result)
 

@@ -27,6 +27,7 @@ from segmenter_plugin.store.coverage import NotCovered, latest_rows
 from segmenter_plugin.store.latest import LatestRows, Progress
 from segmenter_plugin.store.online import StoreRestarted
 from segmenter_plugin.store.rows import encode_rows
+from segmenter_plugin.store.verdicts import require_verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class ArrowComputeEngineConfig(FeastConfigBaseModel):  # type: ignore[misc]  # f
     Args:
         batch_rows: Rows that are encoded and written at once; takes the place of ``online_write_batch_size``.
         strict_stock: Let the online store decide by Feast's own rule which rows it overwrites.
+        require_verdict: Refuse rows of our views that `segmenter gate` has not let through, see `store.verdicts`.
         backend: Of Feast's engine, where that takes over.
     """
 
@@ -50,6 +52,7 @@ class ArrowComputeEngineConfig(FeastConfigBaseModel):  # type: ignore[misc]  # f
     )
     batch_rows: PositiveInt = 16_384
     strict_stock: bool = False
+    require_verdict: bool = False
     backend: str | None = None
 
 
@@ -100,6 +103,9 @@ class ArrowComputeEngine(LocalComputeEngine):  # type: ignore[misc]  # feast has
     ) -> LocalMaterializationJob:
         job_id = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
         try:
+            if self._options.require_verdict:
+                # Before Feast's engine can take over: whoever writes, the rows are the same.
+                require_verdicts(task.feature_view, self.repo_config.repo_path, (task.start_time, task.end_time))
             self._materialize_with_earlier(task)
         except NotCovered as reason:
             logger.warning("%s: left to Feast's local engine, because %s.", task.feature_view.name, reason)

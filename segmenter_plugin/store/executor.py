@@ -121,6 +121,12 @@ def is_strict(store: FeatureStore) -> bool:
     return isinstance(engine, dict) and bool(engine.get("strict_stock", False))
 
 
+def requires_verdict(store: FeatureStore) -> bool:
+    """Whether the repository's engine lets rows through by a verdict of the gate only, see `store.verdicts`."""
+    engine = store.config.batch_engine_config
+    return isinstance(engine, dict) and bool(engine.get("require_verdict", False))
+
+
 def columns_of(view: FeatureView) -> dict[str, str]:
     """What is written of a view: its join keys, features and timestamps -> the source's column of each."""
     in_source = {ours: theirs for theirs, ours in (view.batch_source.field_mapping or {}).items()}

@@ -94,6 +94,7 @@ _FIXED = {
     "x as x / (x + median spender).",
     Columns.segment_id: "Value segment; ids keep their meaning over retrains.",
     Columns.segment_name: "Readable name of the value segment.",
+    Columns.segment_stability: "How clearly the user belongs to the segment, in [0, 1]; 0 on its border.",
     "recency_days": "Days from the last event to the cutoff.",
     "tenure_days": "Days from the first event in the observation window to the cutoff.",
     "gap_mean_days": "Mean days between neighbouring active days; null below two of these.",

@@ -47,20 +47,31 @@ def published_source(config: Config, view: str) -> DataSource:
     store = config.store
     name = f"{store.name_prefix}{view}_source"
     if store.offline == "duckdb":
-        return FileSource(
-            name=name,
-            path=_place(store, config.root_path.absolute(), view),
-            s3_endpoint_override=store.published_endpoint,
-            file_format=DeltaFormat() if store.table_format == "delta" else None,
-            # The cutoff: what a row says was true then.
-            timestamp_field=Columns.event_timestamp,
-            # Of two rows for one user and cutoff, the one published later counts.
-            created_timestamp_column=Columns.created_timestamp,
-        )
+        return published_files(config, view)
     if store.table is not None:
         return _spark_source(name, table=store.table.replace(VIEW_PLACE, view))
     path = spark_address(_place(store, config.root_path.absolute(), view))
     return _spark_source(name, path=path, file_format="parquet")
+
+
+def published_files(config: Config, view: str) -> FileSource:
+    """The files that `segmenter publish` writes, whichever offline store reads them.
+
+    Args:
+        config: As in `published_source`.
+        view: As in `published_source`.
+    """
+    store = config.store
+    return FileSource(
+        name=f"{store.name_prefix}{view}_source",
+        path=_place(store, config.root_path.absolute(), view),
+        s3_endpoint_override=store.published_endpoint,
+        file_format=DeltaFormat() if store.table_format == "delta" else None,
+        # The cutoff: what a row says was true then.
+        timestamp_field=Columns.event_timestamp,
+        # Of two rows for one user and cutoff, the one published later counts.
+        created_timestamp_column=Columns.created_timestamp,
+    )
 
 
 def _place(store: StoreConfig, root: Path, view: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 import shop_tables
 
 from segmenter_plugin.clock import publication_time
+from segmenter_plugin.stages.gate import gate
 from segmenter_plugin.stages.publish import publish
 
 PROJECT = Path(__file__).parents[2]
@@ -29,6 +30,13 @@ def _feast(repo, *arguments, **environment):
     done = subprocess.run(command, cwd=repo, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def _refused(repo, *arguments):
+    command = [sys.executable, "-P", "-m", "feast.cli.cli", *arguments]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,7 @@ def live(request, tmp_path_factory, yesterday):
     users = shop.users_of(30, pa.string())
     shop.write_shop(config, yesterday, users=users, user_type=pa.string(), seed=4)
     publish(config, [yesterday])
+    gate(config, [yesterday])
     _feast(root / "feature_repo", "apply")
     return config, users
 
@@ -76,7 +85,7 @@ def test_a_pushed_row_is_online_at_once(live):
     now = pd.Timestamp(publication_time()).floor("s")
     row = {"user_id": ["newcomer"], "event_timestamp": [now], "created_timestamp": [now], "segment_id": [3]}
     store = _store(config)
-    store.push("user_segment_g1_push", pd.DataFrame(row | {"segment_name": ["new"]}))
+    store.push("user_segment_g1_push", pd.DataFrame(row | {"segment_name": ["new"], "segment_stability": [0.5]}))
     table = online_table(store, "ranking_g1", ["newcomer"])
     assert table["segment_id"].to_pylist() == [3]
     assert table["found"].to_pylist() == [True]
@@ -100,6 +109,11 @@ def test_the_window_of_one_instant_takes_in_the_cutoff(live, yesterday):
     shop = shop_tables
     shop.write_shop(config, yesterday, users=users, user_type=pa.string(), seed=5)
     publish(config, [yesterday], created_at=datetime.now(tz=UTC).isoformat())
+    before = online_table(_store(config), "ranking_g1", users)
+    refused = _refused(Path(config.store.feature_repo), "materialize", yesterday.isoformat(), yesterday.isoformat())
+    assert "has no verdict of the gate" in refused
+    assert online_table(_store(config), "ranking_g1", users).equals(before)
+    gate(config, [yesterday])
     _feast(Path(config.store.feature_repo), "materialize", yesterday.isoformat(), yesterday.isoformat())
     table = online_table(_store(config), "ranking_g1", users)
     assert set(table["model_version"].to_pylist()) == {"version-5"}
@@ -148,6 +162,7 @@ def test_redis_serves_the_same_and_a_missing_user_is_missing(tmp_path, redis_por
     cutoff, users = shop.day(10, 1), shop.users_of(5, pa.int64())
     written = shop.write_shop(config, cutoff, users=users, user_type=pa.int64())
     publish(config, [cutoff])
+    gate(config, [cutoff])
     _feast(repo, "apply")
     materialize(config, [cutoff])
     result = lookup(config, [*users, 1])

@@ -157,6 +157,7 @@ def _row(user, segment):
         "created_timestamp": ["2017-10-05T01:00:00+00:00"],
         "segment_id": [segment],
         "segment_name": ["pushed"],
+        "segment_stability": [0.5],
         "model_version": ["by hand"],
         "trained_through": ["2017-09-01T00:00:00+00:00"],
     }

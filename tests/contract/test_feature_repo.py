@@ -48,6 +48,7 @@ def test_the_embedded_default_needs_no_server(copy):
     assert isinstance(get_online_store_from_config(config.online_store), SqliteOnlineStore)
     assert isinstance(get_offline_store_from_config(config.offline_store), DuckDBOfflineStore)
     assert config.batch_engine_config["type"].endswith("ArrowComputeEngine")
+    assert config.batch_engine_config["require_verdict"] is True
     settings = yaml.safe_load((REPO / "feature_store.yaml").read_text())
     assert settings["registry"]["serve_features_while_materializing"] is True
     assert settings["entity_key_serialization_version"] == 3

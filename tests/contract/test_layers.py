@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "segmenter_plugin"
 
 LAYERS = {
-    "columns": 0, "errors": 0, "clock": 0, "schemas": 0, "config": 0, "contract": 0, "learning": 0, "storage": 0,
-    "tasks": 0,
+    "columns": 0, "errors": 0, "clock": 0, "schemas": 0, "config": 0, "contract": 0, "gating": 0,
+    "learning": 0, "segmenting": 0, "storage": 0, "tasks": 0,
     "data": 1, "spark": 2, "model": 2, "segments": 3, "quality": 3, "store": 4, "stages": 5, "console": 5,
     "commands": 5, "cli": 5,
 }  # fmt: skip

@@ -77,7 +77,7 @@ def test_each_task_is_a_command_with_options_that_there_are(dag):
         name, options = arguments(task)
         seen[name] = segmenter.commands[name].make_context(name, list(options)).params
         task = task.next
-    assert list(seen) == ["build", "score", "segment", "publish", "materialize"]
+    assert list(seen) == ["build", "score", "segment", "publish", "gate", "materialize"]
     assert all(params["cutoffs"] == ("end-time",) for params in seen.values())
     assert seen["build"]["previous"] == seen["score"]["changed_since"] == "start-time"
 

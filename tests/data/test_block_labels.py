@@ -54,3 +54,27 @@ def test_values_of_a_label_are_different_and_sorted_by_their_bytes():
     events = block_world.dense_events(config, seed=4, users=2, rows=3000)
     (tables,) = tables_as_of(EventBlock.of(events, config), [CUTOFF], CUTOFF + 9 * DAY, config)
     assert tables.labels["item_5d_label"].to_pylist() == [["", "Z", "a", "zz", "ä", "\uffee", "😀"]] * 2
+
+
+def interest(*events):
+    return labels_of(*events)["interest_5d_label"]
+
+
+def test_each_category_has_its_highest_rung_whatever_came_first():
+    bought, seen = {"kind": "bought"}, {"kind": "seen"}
+    toys, food = {"department": "toys"}, {"department": "food"}
+    found = interest((1, bought | toys), (2, seen | toys), (3, seen | food), (3, seen), (5, bought | food))
+    assert found == [{"value": "food", "rung": "view"}, {"value": "toys", "rung": "purchase"}]
+    assert interest((1, {"kind": "sent_back"} | toys), (2, bought)) == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=spark_world.worlds(users=5))
+def test_what_happens_after_the_window_changes_no_rung(rows):
+    def labels(some):
+        tables = block_world.at(some, spark_world.world_config(), CUTOFF, CUTOFF + 90 * DAY)
+        return {user: row["interest_5d_label"] for user, row in block_world.by_user(tables.labels).items()}
+
+    assert labels([row for row in rows if row["at"] < CUTOFF + 5 * DAY]) == labels(rows)
+    before = labels([row for row in rows if row["at"] < CUTOFF])
+    assert all(label == [] for label in before.values())

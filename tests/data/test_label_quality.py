@@ -15,6 +15,9 @@ TASKS = (
     TaskConfig(name="taste", kind="multilabel", prediction_days=7, target="category"),
 )
 TYPES = [pa.bool_(), pa.float64(), pa.string(), pa.list_(pa.string())]
+LADDERS = TaskConfig(
+    name="interest", kind="multiclass", prediction_days=7, ladder=("view", "purchase"), target="category"
+)
 
 
 def labels(*rows):
@@ -80,3 +83,34 @@ def test_buyers_who_paid_nothing():
     assert ours == []
     (text,) = [text for text in found(*[(True, 0.0, "purchase", ["a"])] * 3, *ROWS) if "paid nothing" in text]
     assert text == "spend_7d_label: of 5 buyers in the window 3 paid nothing, or got it all back"
+
+
+def ladders(*rows):
+    kind = pa.list_(pa.struct([("value", pa.string()), ("rung", pa.string())]))
+    lists = [None if row is None else [{"value": value, "rung": rung} for value, rung in row] for row in rows]
+    return pa.table({"interest_7d_label": pa.array(lists, kind)})
+
+
+def test_rates_of_a_ladder_of_each_category():
+    rows = [[("a", "view"), ("b", "purchase")], [], None, [("a", "view")]]
+    for cut in range(len(rows) + 1):
+        counts = added(label_counts(ladders(*part), [LADDERS]) for part in (rows[:cut], rows[cut:]))
+        rates = base_rates(counts, [LADDERS])
+        assert rates == {
+            "interest_7d_label": {
+                "any": pytest.approx(2 / 3),
+                "view": pytest.approx(2 / 3),
+                "purchase": pytest.approx(1 / 3),
+            }
+        }
+        assert label_warnings(rates, counts, [LADDERS]) == []
+
+
+def test_a_rung_that_nothing_reaches():
+    def found(*rows):
+        counts = label_counts(ladders(*rows), [LADDERS])
+        return label_warnings(base_rates(counts, [LADDERS]), counts, [LADDERS])
+
+    assert found([("a", "view")], []) == ["interest_7d_label: nothing is of the rungs ['purchase']"]
+    assert found([]) == ["interest_7d_label: nothing is of the rungs ['any', 'purchase', 'view']"]
+    assert found(None) == []

@@ -17,6 +17,12 @@ BINARY = TaskConfig(name="purchase", kind="binary", prediction_days=14)
 VALUE = TaskConfig(name="spend", kind="value", prediction_days=14)
 LADDER = TaskConfig(name="funnel", kind="multiclass", prediction_days=14, ladder=("view", "purchase"))
 LIKED = TaskConfig(name="liked", kind="multilabel", prediction_days=14, target="category", top_count=2)
+LADDERS = LADDER.model_copy(update={"name": "interest", "target": "category", "top_count": 2})
+RUNGS = pa.list_(pa.struct([("value", pa.string()), ("rung", pa.string())]))
+
+
+def rungs(*rows: dict[str, str] | None) -> list[object]:
+    return [None if row is None else [{"value": value, "rung": rung} for value, rung in row.items()] for row in rows]
 
 
 def chunked(values: list[object], kind: pa.DataType | None = None) -> pa.ChunkedArray:
@@ -54,6 +60,36 @@ def test_multilabel_takes_the_most_frequent_values() -> None:
     np.testing.assert_array_equal(encoded, [[0, 1], [np.nan, np.nan], [0, 0], [1, 1]])
 
 
+def test_a_ladder_of_each_of_the_most_frequent_categories() -> None:
+    rows = rungs({"b": "view", "a": "view"}, {"b": "purchase"}, {}, None, {"c": "view", "a": "purchase"})
+    target = fit_target(LADDERS, chunked(rows, RUNGS))
+    assert target.classes == ("none", "view", "purchase")
+    assert target.values == ("a", "b")
+    encoded = target.encode(pa.array(rows, RUNGS)[1:])
+    np.testing.assert_array_equal(encoded, [[0, 2], [0, 0], [np.nan, np.nan], [2, 0]])
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    rows=st.lists(
+        st.none() | st.dictionaries(st.sampled_from("abcd"), st.sampled_from(LADDERS.ladder), max_size=4), min_size=1
+    )
+)
+def test_encoded_ladders_equal_a_plain_loop(rows: list[dict[str, str] | None]) -> None:
+    target = Target(LADDERS, LADDERS.classes, values=("c", "a"))
+    expected = [
+        [np.nan] * 2 if row is None else [target.classes.index(row.get(value, "none")) for value in target.values]
+        for row in rows
+    ]
+    np.testing.assert_array_equal(target.encode(pa.array(rungs(*rows), RUNGS)), expected)
+
+
+def test_a_rung_that_is_not_on_the_ladder_is_named() -> None:
+    target = Target(LADDERS, LADDERS.classes, values=("a",))
+    with pytest.raises(TrainingError, match=r"interest_14d_label holds 'cart'; the ladder is"):
+        target.encode(pa.array(rungs({"b": "cart"}), RUNGS))
+
+
 @pytest.mark.parametrize(
     ("task", "labels"),
     [
@@ -61,8 +97,10 @@ def test_multilabel_takes_the_most_frequent_values() -> None:
         (VALUE, pa.chunked_array([[0.0, 0.0]])),
         (LADDER, pa.chunked_array([["none", "none"]])),
         (LIKED, pa.chunked_array([pa.array([[], []], pa.list_(pa.string()))])),
+        (LADDERS, pa.chunked_array([pa.array([[], []], RUNGS)])),
+        (LADDERS, pa.chunked_array([pa.array(rungs({"a": "view"}, {"a": "view"}), RUNGS)])),
     ],
-    ids=["binary", "value", "multiclass", "multilabel"],
+    ids=["binary", "value", "multiclass", "multilabel", "nothing touched", "one rung"],
 )
 def test_labels_of_one_class_are_refused(task: TaskConfig, labels: pa.ChunkedArray) -> None:
     with pytest.raises(TrainingError, match=f"all 2 training labels of {task.window_name} are the same"):
@@ -71,8 +109,14 @@ def test_labels_of_one_class_are_refused(task: TaskConfig, labels: pa.ChunkedArr
 
 @pytest.mark.parametrize(
     ("task", "kind"),
-    [(BINARY, pa.bool_()), (VALUE, pa.float64()), (LADDER, pa.string()), (LIKED, pa.list_(pa.string()))],
-    ids=["binary", "value", "multiclass", "multilabel"],
+    [
+        (BINARY, pa.bool_()),
+        (VALUE, pa.float64()),
+        (LADDER, pa.string()),
+        (LIKED, pa.list_(pa.string())),
+        (LADDERS, RUNGS),
+    ],
+    ids=["binary", "value", "multiclass", "multilabel", "category"],
 )
 def test_labels_that_are_all_censored_are_refused(task: TaskConfig, kind: pa.DataType) -> None:
     with pytest.raises(TrainingError, match=r"all 3 training labels .* are censored"):
@@ -97,6 +141,15 @@ def test_balanced_classes_weigh_the_same_together(task: TaskConfig, labels: list
     weights = fit_target(task, chunked(labels), BALANCED).class_weights
     assert [pytest.approx(row) for row in expected] == [list(row) for row in weights]
     assert fit_target(task, chunked(labels)).class_weights == ()
+
+
+def test_balanced_rungs_weigh_the_same_in_each_category() -> None:
+    rows = rungs({"a": "view"}, {"a": "view", "b": "purchase"}, None, {"a": "purchase"}, {"b": "purchase"})
+    weights = fit_target(LADDERS, chunked(rows, RUNGS), BALANCED).class_weights
+    assert [list(row) for row in weights] == [
+        pytest.approx([4 / 3, 4 / 6, 4 / 3]),
+        pytest.approx([4 / 4, 1.0, 4 / 4]),
+    ]
 
 
 @settings(deadline=None, max_examples=50)
@@ -140,11 +193,15 @@ def test_purchases_and_money_make_the_value_score(task: TaskConfig, weight: floa
         Target(BINARY, class_weights=((0.75, 1.5),), label_smoothing=0.1, value_weight=2.0),
         Target(VALUE, (), 12.5, "tweedie"),
         Target(LIKED, ("a", "b"), class_weights=((0.5, 2.0), (1.0, 1.0))),
+        Target(LADDERS, LADDERS.classes, values=("a", "b"), class_weights=((0.5, 2.0, 1.0), (1.0, 1.0, 1.0))),
     ],
-    ids=["binary", "value", "multilabel"],
+    ids=["binary", "value", "multilabel", "category"],
 )
 def test_json_round_trip(target: Target) -> None:
-    assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
+    tree = target.to_json()
+    assert Target.from_json(json.loads(json.dumps(tree))) == target
+    # An artifact's version is a hash of this: it must not change for tasks without a ladder of each value.
+    assert ("values" in tree) == (target.task.form == "category")
 
 
 @pytest.mark.parametrize("tree", [None, {}, {"task": {"name": "x"}, "classes": [], "scale": 1}])

@@ -14,7 +14,13 @@ from segmenter_plugin.schemas import activity_fields, sequence_fields
 
 DAY_US = 86_400_000_000
 PAUSE_US = 30 * 60 * 1_000_000
-_SQL_TYPES = {"binary": "BOOLEAN", "value": "DOUBLE", "multiclass": "VARCHAR", "multilabel": "VARCHAR[]"}
+_SQL_TYPES = {
+    "binary": "BOOLEAN",
+    "value": "DOUBLE",
+    "multiclass": "VARCHAR",
+    "multilabel": "VARCHAR[]",
+    "category": "STRUCT(value VARCHAR, rung VARCHAR)[]",
+}
 _TIME_SCALE = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 
@@ -126,7 +132,7 @@ def labels(config: Config, settled: str, cutoff: datetime, complete_through: dat
     """Labels of each user of `behaviour`."""
     outcomes, columns = {}, []
     for task in config.tasks:
-        name, kind = task.label_column, _SQL_TYPES[task.kind]
+        name, kind = task.label_column, _SQL_TYPES[task.form]
         if task.window(cutoff)[1] > complete_through:
             columns.append(f"NULL::{kind} AS {name}")
             continue
@@ -283,6 +289,8 @@ def _outcome(task: Any, cutoff: datetime, config: Config) -> tuple[str, str]:
             f"coalesce(sum(cents) FILTER ({within} AND event_type = '{kind}'), 0)" for kind in ("purchase", "return")
         )
         return f"greatest({' - '.join(totals)}, 0)::BIGINT / {10**config.events.currency_digits}.0::DOUBLE", "0"
+    if task.form == "category":
+        return _ladder_of_each(task, within), "[]"
     if task.kind == "multiclass":
         rungs = " ".join(
             f"WHEN count(*) FILTER ({within} AND event_type = {_quoted(name)}) > 0 THEN {_quoted(name)}"
@@ -290,3 +298,20 @@ def _outcome(task: Any, cutoff: datetime, config: Config) -> tuple[str, str]:
         )
         return f"CASE {rungs} ELSE 'none' END", "'none'"
     return f'list_sort(list(DISTINCT "{task.target}") FILTER ({of_type} AND "{task.target}" IS NOT NULL))', "[]"
+
+
+def _ladder_of_each(task: Any, within: str) -> str:
+    """Each value that events of the ladder had, with the highest rung whose events had it."""
+    target, types = f'"{task.target}"', ", ".join(map(_quoted, task.ladder))
+    touched = (
+        f"list_sort(list(DISTINCT {target}) FILTER ({within} AND event_type IN ({types}) AND {target} IS NOT NULL))"
+    )
+    highest_first = [(f"reached_{place}", name) for place, name in reversed(list(enumerate(task.ladder)))]
+    sets = ", ".join(
+        f"{key} := list(DISTINCT {target}) FILTER ({within} AND event_type = {_quoted(name)})"
+        for key, name in highest_first
+    )
+    found = f"struct_pack(touched := {touched}, {sets})"
+    rungs = " ".join(f"WHEN list_contains(found.{key}, word) THEN {_quoted(name)}" for key, name in highest_first)
+    rows = f"[{{'value': word, 'rung': CASE {rungs} END}} FOR word IN found.touched]"
+    return f"list_transform([{found}], lambda found: {rows})[1]"

@@ -102,6 +102,7 @@ def test_materialize_incremental_takes_yesterdays_rows(shop, config, served, yes
     cutoff = f"{yesterday:%Y-%m-%d}T00:00:00Z"
     for stage in ("build", "score", "segment", "publish"):
         _segmenter(shop, stage, *SMALL, "--cutoff", cutoff)
+    _segmenter(shop, "gate", *SMALL, "--cutoff", cutoff, "--accept", "weeks after the cutoff before")
     _feast(shop / "feature_repo", "materialize-incremental", publication_time().isoformat())
     folder = config.root_path / "features" / "user_scores_g1" / cutoff_key(yesterday)
     rows = ds.dataset(sorted(folder.glob("*.parquet"))).to_table().to_pylist()[:50]

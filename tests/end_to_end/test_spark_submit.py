@@ -85,6 +85,7 @@ def test_build_under_spark_submit(tmp_path):
 
 @pytest.mark.slow
 def test_materialize_online_under_spark_submit(tmp_path):
+    from segmenter_plugin.stages.gate import gate
     from segmenter_plugin.stages.publish import publish
     from segmenter_plugin.store.repository import run_feast
 
@@ -92,6 +93,7 @@ def test_materialize_online_under_spark_submit(tmp_path):
     cutoff, users = shop_tables.day(10, 1), shop_tables.users_of(50, pa.int64())
     written = shop_tables.write_shop(config, cutoff, users=users, user_type=pa.int64())
     publish(config, [cutoff])
+    gate(config, [cutoff])
     repo = tmp_path / "feature_repo"
     shutil.copytree(PROJECT / "feature_repo", repo, ignore=shutil.ignore_patterns("data", "__pycache__"))
     with redis_server() as server:

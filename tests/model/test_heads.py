@@ -19,7 +19,8 @@ LADDER = Target(
     ("none", "view", "purchase"),
 )
 LIKED = Target(TaskConfig(name="liked", kind="multilabel", prediction_days=14, target="category"), ("a", "b"))
-TARGETS = {"binary": BINARY, "multiclass": LADDER, "multilabel": LIKED} | {
+LADDERS = replace(LADDER, task=LADDER.task.model_copy(update={"target": "category"}), values=("a", "b"))
+TARGETS = {"binary": BINARY, "multiclass": LADDER, "multilabel": LIKED, "category": LADDERS} | {
     f"value {loss}": replace(VALUE, value_loss=loss) for loss in VALUE_LOSSES
 }
 NAN = math.nan
@@ -28,12 +29,14 @@ LABELS = {
     "value": torch.tensor([35.0, 0.0, NAN]),
     "multiclass": torch.tensor([2.0, 0.0, NAN]),
     "multilabel": torch.tensor([[1.0, 0.0], [0.0, 0.0], [NAN, NAN]]),
+    "category": torch.tensor([[2.0, 0.0], [0.0, 1.0], [NAN, NAN]]),
 }
 WEIGHTS = {
     "binary": ((0.5, 2.0),),
     "value": ((0.5, 2.0),),
     "multiclass": ((0.5, 1.0, 2.0),),
     "multilabel": ((0.5, 2.0), (0.7, 1.5)),
+    "category": ((0.5, 1.0, 2.0), (0.7, 0.9, 1.5)),
 }
 
 
@@ -47,11 +50,11 @@ def embedding() -> torch.Tensor:
 
 
 def labels_of(*targets: Target) -> dict[str, torch.Tensor]:
-    return {target.task.label_column: LABELS[target.task.kind] for target in targets}
+    return {target.task.label_column: LABELS[target.task.form] for target in targets}
 
 
 def test_every_registered_head_is_walked() -> None:
-    assert {target.task.kind for target in TARGETS.values()} == {*HEADS, "value"}
+    assert {target.task.form for target in TARGETS.values()} == {*HEADS, "value"}
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
@@ -68,7 +71,7 @@ def test_a_censored_label_teaches_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_all_censored_gives_a_loss_of_zero(name: str, weighting: str) -> None:
     target, users = TARGETS[name], embedding()
-    nothing = {target.task.label_column: torch.full_like(LABELS[target.task.kind], NAN)}
+    nothing = {target.task.label_column: torch.full_like(LABELS[target.task.form], NAN)}
     heads = heads_of(target, weighting=weighting)
     loss = heads.loss(users, nothing)
     loss.backward()
@@ -86,8 +89,9 @@ def separable(target: Target, count: int = 64) -> tuple[torch.Tensor, torch.Tens
         "value": torch.where(high, 20.0 * torch.exp(users[:, 0]), 0.0),
         "multiclass": high.float() * 2,
         "multilabel": torch.stack([high.float(), 1 - high.float()], dim=1),
+        "category": torch.stack([high.float() * 2, 2 - high.float() * 2], dim=1),
     }
-    return users, label[target.task.kind]
+    return users, label[target.task.form]
 
 
 @pytest.mark.parametrize("plain", [True, False], ids=["plain", "smoothed and weighted"])
@@ -95,7 +99,7 @@ def separable(target: Target, count: int = 64) -> tuple[torch.Tensor, torch.Tens
 def test_the_loss_falls_and_the_scores_follow(name: str, plain: bool) -> None:
     target = TARGETS[name]
     if not plain:
-        target = replace(target, label_smoothing=0.1, class_weights=WEIGHTS[target.task.kind])
+        target = replace(target, label_smoothing=0.1, class_weights=WEIGHTS[target.task.form])
     heads, (users, label) = heads_of(target), separable(target)
     labels = {target.task.label_column: label}
     optimizer = torch.optim.AdamW(heads.parameters(), lr=0.03)
@@ -108,7 +112,7 @@ def test_the_loss_falls_and_the_scores_follow(name: str, plain: bool) -> None:
     assert loss.item() < first - 0.25
     with torch.no_grad():
         score = heads.scores(users)[target.task.score_columns[0]]
-    ranking = score if score.ndim == 1 else score[:, -1] * (1 if target.task.kind == "multiclass" else -1)
+    ranking = score if score.ndim == 1 else score[:, -1] * (1 if target.task.form == "multiclass" else -1)
     high = users[:, 0] > 0
     assert ranking[high].mean() > ranking[~high].mean() + 0.3
 
@@ -136,6 +140,31 @@ def test_probabilities_are_probabilities() -> None:
     assert (scores["purchase_14d_probability"] > 0).all()
     torch.testing.assert_close(scores["funnel_14d_probabilities"].sum(dim=1), torch.ones(3))
     assert scores["liked_14d_probabilities"].shape == (3, 2)
+
+
+def test_a_ladder_of_each_category_gives_all_classes_of_one_value_after_the_other() -> None:
+    heads, users, label = heads_of(LADDERS), embedding(), LABELS["category"]
+    scores = heads.scores(users)["funnel_14d_probabilities"]
+    assert scores.shape == (3, 6)
+    by_value = [scores[:, :3], scores[:, 3:]]
+    for part in by_value:
+        torch.testing.assert_close(part.sum(dim=1), torch.ones(3))
+    each = [-part[row, int(label[row, place])].log() for place, part in enumerate(by_value) for row in (0, 1)]
+    torch.testing.assert_close(heads.loss(users, {"funnel_14d_label": label}), torch.stack(each).mean())
+
+
+def test_a_category_that_teaches_one_class_moves_no_other_one() -> None:
+    """The gradient of one value's logits does not depend on the labels of another value."""
+    users = embedding()
+
+    def gradient(label: list[float]) -> torch.Tensor:
+        heads = heads_of(LADDERS)
+        heads.loss(users, {"funnel_14d_label": torch.tensor([label, label, [NAN, NAN]])}).backward()
+        return heads.heads["funnel_14d"].layers[-1].bias.grad
+
+    one, other = gradient([0.0, 0.0]), gradient([0.0, 2.0])
+    torch.testing.assert_close(one[:3], other[:3])
+    assert not torch.allclose(one[3:], other[3:])
 
 
 def test_purchase_and_spend_of_one_window_share_one_logit() -> None:
@@ -202,6 +231,23 @@ def test_class_weights_weigh_each_value_of_a_multilabel_task() -> None:
     losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="none")
     weighted = heads_of(replace(LIKED, class_weights=WEIGHTS["multilabel"])).loss(users, {"liked_14d_label": label})
     torch.testing.assert_close(weighted, (losses * torch.tensor([2.0, 0.7])).mean())
+
+
+def test_class_weights_weigh_each_category() -> None:
+    users, label = embedding()[:1], torch.tensor([[2.0, 1.0]])
+    scores = heads_of(LADDERS).scores(users)["funnel_14d_probabilities"][0]
+    weighted = heads_of(replace(LADDERS, class_weights=WEIGHTS["category"])).loss(users, {"funnel_14d_label": label})
+    torch.testing.assert_close(weighted, (-2.0 * scores[2].log() - 0.9 * scores[4].log()) / 2)
+
+
+def test_smoothed_ladders_are_the_cross_entropy_against_softer_ones() -> None:
+    users, share = embedding()[:1], 0.3
+    logs = heads_of(LADDERS).scores(users)["funnel_14d_probabilities"][0].log().reshape(2, 3)
+    soft = (1 - share) * torch.eye(3)[[2, 1]] + share / 3
+    smoothed = heads_of(replace(LADDERS, label_smoothing=share)).loss(
+        users, {"funnel_14d_label": torch.tensor([[2.0, 1.0]])}
+    )
+    torch.testing.assert_close(smoothed, -(soft * logs).sum(dim=1).mean())
 
 
 def test_class_weights_of_money_weigh_the_question_whether_there_is_any() -> None:

@@ -12,7 +12,13 @@ from segmenter_plugin.columns import PURCHASE, RETURN, Columns
 from segmenter_plugin.config import Config
 from segmenter_plugin.tasks import TaskConfig
 
-_SQL_TYPES = {"binary": "boolean", "value": "double", "multiclass": "string", "multilabel": "array<string>"}
+_SQL_TYPES = {
+    "binary": "boolean",
+    "value": "double",
+    "multiclass": "string",
+    "multilabel": "array<string>",
+    "category": "array<struct<value:string,rung:string>>",
+}
 
 
 def build_labels(timeline: DataFrame, cutoff: datetime, complete_through: datetime, config: Config) -> DataFrame:
@@ -41,7 +47,7 @@ def build_labels(timeline: DataFrame, cutoff: datetime, complete_through: dateti
         *(
             F.col(task.label_column)
             if task.label_column in names
-            else F.lit(None).cast(_SQL_TYPES[task.kind]).alias(task.label_column)
+            else F.lit(None).cast(_SQL_TYPES[task.form]).alias(task.label_column)
             for task in config.tasks
         ),
     )
@@ -62,7 +68,24 @@ def _label(task: TaskConfig, cutoff: datetime, config: Config) -> Column:
         for height, name in enumerate(task.ladder, start=1):
             rung = F.when(in_window & (kind == name), height).otherwise(rung)
         classes = F.array(*(F.lit(name) for name in task.classes))
+        if task.target is not None:
+            return _rung_of_each(F.col(task.target), rung, classes)
         return F.element_at(classes, F.max(rung) + 1)
     targets = F.collect_set(F.when(in_window & (kind == task.event_type), F.col(str(task.target))))
     # The cast only says that elements may be null, as the censored column and the schema do.
-    return F.sort_array(targets).cast(_SQL_TYPES[task.kind])
+    return F.sort_array(targets).cast(_SQL_TYPES[task.form])
+
+
+def _rung_of_each(target: Column, rung: Column, classes: Column) -> Column:
+    """Each value that was touched, sorted, with its highest rung."""
+    touched = F.when((rung > 0) & target.isNotNull(), F.struct(target.alias("value"), rung.alias("rung")))
+    found = F.collect_set(touched)
+
+    def is_highest(one: Column) -> Column:
+        return ~F.exists(found, lambda other: (other["value"] == one["value"]) & (other["rung"] > one["rung"]))
+
+    highest = F.sort_array(F.filter(found, is_highest))
+    named = F.transform(
+        highest, lambda one: F.struct(one["value"], F.element_at(classes, one["rung"] + 1).alias("rung"))
+    )
+    return named.cast(_SQL_TYPES["category"])

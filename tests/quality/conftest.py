@@ -26,6 +26,9 @@ TASKS = {
     "value": TaskConfig(name="spend", kind="value", prediction_days=14),
     "multiclass": TaskConfig(name="funnel", kind="multiclass", prediction_days=14, ladder=("view", "purchase")),
     "multilabel": TaskConfig(name="taste", kind="multilabel", prediction_days=14, target="category"),
+    "category": TaskConfig(
+        name="interest", kind="multiclass", prediction_days=14, ladder=("view", "purchase"), target="category"
+    ),
 }
 
 
@@ -44,6 +47,8 @@ def make_rows(kind: str, count: int = 1500, seed: int = 0) -> TrainingRows:
         "value": np.where(outcome, rate * 30 * random.gamma(5, 0.2, count), 0.0),
         "multiclass": np.where(outcome, 2, (rate > 0.5).astype(int)),
         "multilabel": np.column_stack([outcome, rate > 1, np.zeros(count, dtype=bool)]),
+        # The second value has one class alone.
+        "category": np.column_stack([np.where(outcome, 2, (rate > 0.5).astype(int)), np.ones(count, dtype=int)]),
     }
     return TrainingRows(
         activity, NAMES, labels[kind], random.random(count) < 0.2, {"binary": 1, "value": 1}.get(kind, 3)

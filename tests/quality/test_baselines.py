@@ -19,7 +19,7 @@ KINDS = tuple(METRICS)
 def test_every_baseline_learns_every_kind(name, kind, training_rows, tasks):
     later = training_rows(kind, seed=1)
     predicted = fit_baseline(name, training_rows(kind), tasks[kind], seed=5)(later.activity)
-    assert predicted.shape == ((1500,) if kind in ("binary", "value") else (1500, 3))
+    assert predicted.shape == {"binary": (1500,), "value": (1500,), "category": (1500, 2, 3)}.get(kind, (1500, 3))
     assert np.isfinite(predicted).all()
     assert (predicted >= 0).all()
     constant = np.tile(predicted.mean(axis=0), (1500, *[1] * (predicted.ndim - 1)))
@@ -66,6 +66,15 @@ def test_without_validation_users_nothing_stops_early(training_rows, tasks):
     rows, later = training_rows("value"), training_rows("value", seed=1)
     predict = fit_baseline("activity_lightgbm", replace(rows, validation=np.zeros(1500, dtype=bool)), tasks["value"], 5)
     assert predict(later.activity).mean() == pytest.approx(later.labels.mean(), rel=0.15)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_ladder_of_each_category_is_one_ladder_a_category(name, training_rows, tasks):
+    rows = training_rows("category", count=600)
+    predicted = fit_baseline(name, rows, tasks["category"], 5)(rows.activity)
+    first = fit_baseline(name, replace(rows, labels=rows.labels[:, 0]), tasks["multiclass"], 5)(rows.activity)
+    np.testing.assert_array_equal(predicted[:, 0], first)
+    np.testing.assert_array_equal(predicted[:, 1], np.tile([0.0, 1.0, 0.0], (600, 1)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,6 +13,9 @@ KINDS = tuple(METRICS)
 def members_of(kind, seed, rows=4000):
     """Truth, and two members that each see a different half of what it comes from."""
     random = np.random.default_rng(seed)
+    if kind == "category":
+        truth, *members = (np.stack(pair, axis=1) for pair in zip(*_ladders(seed, rows), strict=True))
+        return truth, members
     shape = (rows,) if kind in ("binary", "value") else (rows, 3)
     halves = random.normal(0, 1.2, (2, *shape))
     if kind == "value":
@@ -25,6 +28,13 @@ def members_of(kind, seed, rows=4000):
         return chosen, [np.exp(half) / np.exp(half).sum(axis=1, keepdims=True) for half in halves]
     truth = random.random(shape) < 1 / (1 + np.exp(-halves.sum(axis=0)))
     return truth, [1 / (1 + np.exp(-half)) for half in halves]
+
+
+def _ladders(seed, rows):
+    """Truth and members of two ladders."""
+    for number in (seed, seed + 100):
+        truth, members = members_of("multiclass", number, rows)
+        yield truth, *members
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,7 +62,7 @@ def test_noise_and_a_ranking_turned_around_get_no_weight(kind):
 def test_a_wrong_level_is_put_right(kind):
     truth, members = members_of(kind, 0)
     joined = fit_blend(members, truth, kind)(members)
-    outcome = np.eye(3)[truth] if kind == "multiclass" else truth
+    outcome = np.eye(3)[truth] if kind in ("multiclass", "category") else truth
     np.testing.assert_allclose(joined.mean(axis=0), outcome.mean(axis=0), rtol=0.06)
 
 

@@ -105,7 +105,7 @@ def test_one_class_gives_null_not_nan(tasks):
 def test_every_kind_is_json_able_and_drawn(kind, training_rows, tasks):
     rows = training_rows(kind, count=200)
     random = np.random.default_rng(1)
-    shape = rows.labels.shape if rows.labels.ndim > 1 or kind != "multiclass" else (200, 3)
+    shape = (*rows.labels.shape, 3) if kind in ("multiclass", "category") else rows.labels.shape
     predictions = {name: Prediction(random.random(shape)) for name in ("encoder", "other")}
     result = compare(tasks[kind], rows.labels, predictions, np.arange(200), 3, subject="encoder", resamples=50)
     json.dumps(result.as_dict(), allow_nan=False)

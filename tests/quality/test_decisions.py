@@ -91,3 +91,12 @@ def test_a_class_that_is_never_predicted_has_no_precision():
     report = decisions.class_reports(np.array([0, 1, 1]), np.tile([0.9, 0.1], (3, 1)), ("a", "b"), "multiclass")[1]
     assert report.precision is None
     assert report.recall == 0.0
+
+
+def test_report_of_a_ladder_of_each_category_counts_pairs():
+    random = np.random.default_rng(7)
+    truth, predicted = random.integers(0, 3, (100, 2)), random.dirichlet(np.ones(3), (100, 2))
+    found = decisions.class_reports(truth, predicted, ("a", "b", "c"), "category")
+    expected = reference.precision_recall_fscore_support(truth.ravel(), predicted.argmax(axis=-1).ravel())
+    for place, name in enumerate(("precision", "recall", "f1", "rows")):
+        assert [getattr(report, name) for report in found] == pytest.approx(list(expected[place])), name

@@ -37,6 +37,8 @@ def example(kind, random, rows=200):
     probabilities = np.round(random.dirichlet(np.ones(3), rows), 2)
     if kind == "multiclass":
         return random.integers(0, 3, rows), probabilities
+    if kind == "category":
+        return random.integers(0, 3, (rows, 2)), np.stack([probabilities, probabilities[::-1]], axis=1)
     return random.random((rows, 3)) < 0.3, probabilities
 
 
@@ -64,6 +66,23 @@ def test_class_metrics_equal_scikit_learn(random):
     assert metrics.macro_f1(truth, probabilities) == pytest.approx(reference.f1_score(truth, said, average="macro"))
     expected = reference.log_loss(truth, probabilities, labels=range(5))
     assert metrics.multiclass_log_loss(truth, probabilities) == pytest.approx(expected)
+
+
+def test_category_metrics_are_the_mean_over_categories_of_scikit_learns(random):
+    truth, probabilities = random.integers(0, 3, (300, 4)), random.dirichlet(np.ones(3), (300, 4))
+    each = list(zip(truth.T, probabilities.transpose(1, 0, 2), strict=True))
+    expected = np.mean([reference.roc_auc_score(*pair, multi_class="ovr", average="macro") for pair in each])
+    assert metrics.category_auroc(truth, probabilities) == pytest.approx(expected)
+    expected = np.mean([reference.log_loss(*pair, labels=range(3)) for pair in each])
+    assert metrics.category_log_loss(truth, probabilities) == pytest.approx(expected)
+
+
+def test_category_auroc_leaves_out_what_does_not_exist(random):
+    truth, probabilities = random.integers(0, 2, (300, 2)), random.dirichlet(np.ones(3), (300, 2))
+    expected = np.mean([metrics.auroc(truth[:, 0] == number, probabilities[:, 0, number]) for number in (0, 1)])
+    truth[:, 1] = 1
+    assert metrics.category_auroc(truth, probabilities) == pytest.approx(expected)
+    assert np.isnan(metrics.category_auroc(truth[:, 1:], probabilities[:, 1:]))
 
 
 def test_label_metrics_equal_scikit_learn(random):
@@ -148,7 +167,7 @@ def test_every_metric_ignores_row_order_and_ties(kind, random):
 @pytest.mark.parametrize("kind", METRICS)
 def test_every_metric_prefers_the_truth(kind, random):
     truth, prediction = example(kind, random)
-    perfect = np.eye(3)[truth] if kind == "multiclass" else truth.astype(float)
+    perfect = np.eye(3)[truth] if kind in ("multiclass", "category") else truth.astype(float)
     for metric in METRICS[kind]:
         right, wrong = metric.function(truth, perfect, None), metric.function(truth, prediction, None)
         assert (right > wrong) == metric.higher_is_better, metric.name

@@ -22,15 +22,16 @@ def folds_of(count):
 def encoder_of(rows, kind, seed, skill=1.0):
     """An encoder that sees something of the label that the aggregates do not tell."""
     random = np.random.default_rng(seed)
-    outcome = np.eye(3)[rows.labels] if kind == "multiclass" else np.asarray(rows.labels > 0, dtype=float)
+    is_ladder = kind in ("multiclass", "category")
+    outcome = np.eye(3)[rows.labels] if is_ladder else np.asarray(rows.labels > 0, dtype=float)
     raw = skill * (outcome - 0.5) + random.normal(0, 1, outcome.shape)
     if kind == "value":
         predicted = 40 * np.exp(raw)
-    elif kind == "multiclass":
-        predicted = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
+    elif is_ladder:
+        predicted = np.exp(raw) / np.exp(raw).sum(axis=-1, keepdims=True)
     else:
         predicted = 1 / (1 + np.exp(-raw))
-    signals = np.column_stack([raw, random.normal(size=(len(raw), 2))])
+    signals = np.column_stack([raw.reshape(len(raw), -1), random.normal(size=(len(raw), 2))])
     return EncoderOutput(predicted, signals)
 
 

@@ -9,8 +9,10 @@ from segmenter_plugin.quality.truth import encoder_predictions, label_array
 
 @pytest.fixture
 def targets(tasks):
-    classes = {"multiclass": tasks["multiclass"].classes, "multilabel": ("BREAD", "CHEESE")}
-    return {kind: Target(task, classes.get(kind, ())) for kind, task in tasks.items()}
+    ladder = tasks["multiclass"].classes
+    classes = {"multiclass": ladder, "multilabel": ("BREAD", "CHEESE"), "category": ladder}
+    values = {"category": ("BREAD", "CHEESE")}
+    return {kind: Target(task, classes.get(kind, ()), values=values.get(kind, ())) for kind, task in tasks.items()}
 
 
 def test_labels_take_the_shape_that_metrics_expect(targets):
@@ -19,6 +21,7 @@ def test_labels_take_the_shape_that_metrics_expect(targets):
         "value": ([0.1, 123456.78], [0.1, 123456.78]),
         "multiclass": (["purchase", "none"], [2, 0]),
         "multilabel": ([["CHEESE", "TOYS"], []], [[0, 1], [0, 0]]),
+        "category": ([[{"value": "CHEESE", "rung": "purchase"}], []], [[0, 2], [0, 0]]),
     }
     for kind, (labels, expected) in columns.items():
         found = label_array(pa.chunked_array([labels[:1], labels[1:]], type=pa.array(labels).type), targets[kind])
@@ -47,6 +50,16 @@ def test_predictions_are_numbers_or_matrices(targets):
 def test_scores_that_are_no_numbers_are_refused(bad, targets):
     with pytest.raises(ArtifactError, match="purchase_14d_probability"):
         encoder_predictions(pa.table({"purchase_14d_probability": pa.array(bad, pa.float32())}), targets["binary"])
+
+
+def test_predictions_of_a_ladder_of_each_category_are_one_matrix_a_user(targets):
+    lists = [[0.5, 0.25, 0.25, 0, 0, 1], [1, 0, 0, 0, 1, 0]]
+    scores = pa.table({"interest_14d_probabilities": pa.array(lists, pa.list_(pa.float32()))})
+    expected = [[[0.5, 0.25, 0.25], [0, 0, 1]], [[1, 0, 0], [0, 1, 0]]]
+    assert encoder_predictions(scores, targets["category"]).tolist() == expected
+    short = pa.table({"interest_14d_probabilities": pa.array([[0.5, 0.25, 0.25]], pa.list_(pa.float32()))})
+    with pytest.raises(ArtifactError, match=r"\[3\] values a row; there are 3 classes for each of 2 values"):
+        encoder_predictions(short, targets["category"])
 
 
 @pytest.mark.parametrize("bad", [[[0.5, 0.5]], [None], [[0.1, 0.2, None]]])

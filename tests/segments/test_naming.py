@@ -4,7 +4,8 @@ from itertools import product
 
 import pytest
 
-from segmenter_plugin.segments.naming import WORDS, name_segments
+from segmenter_plugin.errors import ConfigError
+from segmenter_plugin.segments.naming import WORDS, name_segments, one_line, overridden
 from segmenter_plugin.segments.profile import CategoryLift, SegmentProfile
 
 
@@ -82,3 +83,30 @@ def test_every_trait_has_both_words():
     for trait, (high, low) in WORDS.items():
         key = trait.replace(" ", "_")
         assert name_segments([profile(**{key: 2.0}), profile(**{key: 0.5})]) == [high, low]
+
+
+def test_a_name_stays_while_it_is_true():
+    strong = profile(3, spend=2.0, frequency=1.9, breadth=1.3)
+    former = {3: "high spend, frequent, broad basket"}
+    assert name_segments([strong], former) == ["high spend, frequent, broad basket"]
+    assert name_segments([profile(3, spend=0.5)], former) == ["low spend"]
+    # One that comes first does not take the name of a later one.
+    both = name_segments(
+        [profile(1, spend=2.0, frequency=1.9), profile(3, spend=2.0, frequency=1.9)], {3: "high spend, frequent"}
+    )
+    assert both == ["high spend, frequent, lower value", "high spend, frequent"]
+
+
+def test_one_line_tells_more_than_the_name():
+    lifts = {"spend": 2.0, "loyalty": 1.5, "weekend": 1.4, "frequency": 1.1}
+    assert one_line(profile(categories=[("BABY", 2.0)], **lifts)) == "high spend, loyal, weekend, buys BABY"
+    assert one_line(profile()) == "typical"
+
+
+def test_a_person_has_the_last_word():
+    assert overridden(["a", "b"], [4, 7], {7: "Families", 2: "gone"}, {2, 4, 7}) == ["a", "Families"]
+    with pytest.raises(ConfigError, match=r"\[9\]") as caught:
+        overridden(["a"], [4], {9: "x"}, {4})
+    assert "segmenter segments" in caught.value.hint
+    with pytest.raises(ConfigError, match="several"):
+        overridden(["a", "b"], [4, 7], {7: "a"}, {4, 7})

@@ -4,8 +4,12 @@ import json
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from segmenter_plugin.config import parse_config
+from segmenter_plugin.schemas import TIMESTAMP
+from segmenter_plugin.segments.event_times import EventTimes
 from segmenter_plugin.segments.profile import ProfileSums, behaviour_columns, profile_rows, trait_columns
 
 
@@ -109,3 +113,30 @@ def test_one_line_a_segment(profiled):
     assert [row["segment"] for row in rows] == [0, 1, 2]
     assert all(row["name"] == "a name" for row in rows)
     assert all("mean spend_14d_expected" in row and " x" in row["against all users"] for row in rows)
+
+
+def test_weekends_and_evenings_are_counted_in_the_events_zone(world, tmp_path):
+    times = ["2024-03-01T23:30", "2024-03-02T12:00", "2024-03-04T12:00", "2024-03-04T18:00"]  # Friday, Saturday, Monday
+    for timezone, weekend, evening in (
+        ("UTC", [0, 1, 0, 0], [1, 0, 0, 1]),
+        ("Europe/Berlin", [1, 1, 0, 0], [0, 0, 0, 1]),
+    ):
+        tree = world.world_config(tmp_path).model_dump(mode="json")
+        config = parse_config(tree | {"events": tree["events"] | {"path": "e", "timezone": timezone}})
+        lists = pa.array(
+            [[np.datetime64(times[row], "us").astype(object)] * 100 for row in range(4)], pa.list_(TIMESTAMP)
+        )
+        counted = EventTimes(config, 4)
+        counted.add(pa.RecordBatch.from_arrays([lists], names=["event_timestamp_sequence"]), np.arange(4))
+        for name, hits in (("weekend", weekend), ("evening", evening)):
+            base = sum(hits) / 4
+            assert [counted.lifts(row)[name] for row in range(4)] == [hit / base for hit in hits], (timezone, name)
+
+
+def test_the_median_stability_is_told(profiled):
+    config, scores, *_ = profiled
+    sums = ProfileSums(config, 2)
+    sums.add_scores(scores[:6].combine_chunks().to_batches()[0], np.array([0, 0, 0, 1, 1, 1]))
+    sums.add_stability(np.array([0.1, 0.9]), np.array([0, 1]))
+    sums.add_stability(np.array([0.3, 0.2, 0.7, 0.8]), np.array([0, 0, 1, 1]))
+    assert [profile.stability for profile in sums.profiles()] == [0.2, 0.8]

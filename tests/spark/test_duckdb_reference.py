@@ -72,6 +72,13 @@ def test_simulated_shop(spark, tmp_path, sessions):
         {"name": "depth", "kind": "multiclass", "prediction_days": 3, "ladder": ["view", "cart", "purchase"]},
         {"name": "taste", "kind": "multilabel", "prediction_days": 7, "target": "category", "event_type": "view"},
         {"name": "late", "kind": "multilabel", "prediction_days": 30, "target": "brand"},
+        {
+            "name": "interest",
+            "kind": "multiclass",
+            "prediction_days": 3,
+            "ladder": ["view", "cart", "purchase"],
+            "target": "category",
+        },
     ]
     tree = {
         "events": events,
@@ -87,6 +94,8 @@ def test_simulated_shop(spark, tmp_path, sessions):
     cutoffs = ["2024-02-01", "2024-04-15T13:37:00", "2024-05-25"]
     tables = check(parse_config(tree | {"events": events | {"timezone": "UTC"}}), events["path"], cutoffs, spark)
     assert tables["labels"]["late_30d_label"].null_count == len(tables["labels"])
+    rungs = pc.struct_field(pc.list_flatten(tables["labels"]["interest_3d_label"]), "rung")
+    assert set(rungs.unique().to_pylist()) == {"view", "cart", "purchase"}
     assert max(tables["behaviour"]["event_count_90d"].to_pylist()) > 1_000
 
 

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from segmenter_plugin.clock import cutoff_key
 from segmenter_plugin.data.published_views import published_views
 from segmenter_plugin.errors import CutoffError, SchemaError, StoreError, UserError
-from segmenter_plugin.schemas import TIMESTAMP
+from segmenter_plugin.schemas import TIMESTAMP, segment_fields
 from segmenter_plugin.spark import read_features
 
 FIRST = shop_tables.day(10, 1)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "spark.md"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 VIEWS = ("user_embedding_g1", "user_segment_g1")
-FEATURES = ["embedding", "segment_id", "segment_name"]
+FEATURES = ["embedding", "segment_id", "segment_name", "segment_stability"]
 TTL_DAYS = 2
 #: View, user, hour of the event, hour of publication.
 ROWS = [
@@ -48,7 +48,7 @@ entity_key_serialization_version: 3
 SCHEMA = pa.schema([("user_id", pa.string()), ("event_timestamp", TIMESTAMP), ("created_timestamp", TIMESTAMP)])
 COLUMNS = {
     "user_embedding_g1": [pa.field("embedding", pa.list_(pa.float32()))],
-    "user_segment_g1": [pa.field("segment_id", pa.int64()), pa.field("segment_name", pa.string())],
+    "user_segment_g1": segment_fields(),
 }
 
 
@@ -77,6 +77,7 @@ def write_rows(root: Path, rows: list[tuple[str, str, int, int]]) -> None:
         time = FIRST + hour * HOUR
         row = {"user_id": user, "event_timestamp": time, "created_timestamp": FIRST + created * HOUR}
         row |= {"embedding": [float(number)], "segment_id": number, "segment_name": f"name {number}"}
+        row |= {"segment_stability": float(number)}
         name = "cutoff=pushed-0123456789abcdef" if number % 3 == 2 else cutoff_key(time)
         folders.setdefault(root / "features" / view / name, []).append(row)
     for folder, held in folders.items():
@@ -184,7 +185,7 @@ def test_without_times_every_row_is_there_as_published_last(shop):
 
 def test_as_of_a_cutoff_those_who_did_not_change_keep_their_older_row(shop):
     frame = read_features(shop.spark, shop.config, ["user_segment_g1"], cutoff="2017-10-02")
-    assert frame.columns == ["user_id", "event_timestamp", "segment_id", "segment_name"]
+    assert frame.columns == ["user_id", "event_timestamp", "segment_id", "segment_name", "segment_stability"]
     assert sorted((row["user_id"], row["segment_id"]) for row in frame.collect()) == [("a", 4), ("b", 1)]
     assert {row["event_timestamp"] for row in frame.toArrow().to_pylist()} == {FIRST + DAY}
 
@@ -230,6 +231,7 @@ def test_the_users_may_be_called_as_we_call_them_and_be_narrower_numbers(spark, 
         "created_timestamp": [FIRST],
         "segment_id": [3],
         "segment_name": ["x"],
+        "segment_stability": [0.5],
     }
     schema = pa.schema([("customer", pa.int64()), *list(SCHEMA)[1:], *COLUMNS["user_segment_g1"]])
     pq.write_table(pa.table(row, schema=schema), folder / "part-00000.parquet")

@@ -21,6 +21,7 @@ def shop() -> ModuleType:
 
 
 def _serve(shop: ModuleType, root: Path) -> SimpleNamespace:
+    from segmenter_plugin.stages.gate import gate
     from segmenter_plugin.stages.materialize import materialize
     from segmenter_plugin.stages.publish import publish
     from segmenter_plugin.store.repository import run_feast
@@ -33,6 +34,7 @@ def _serve(shop: ModuleType, root: Path) -> SimpleNamespace:
     shop.write_shop(config, second, users=users[1:], user_type=pa.int64(), seed=2)
     publish(config, [first, second], created_at="2017-11-02T10:00:00Z")
     run_feast(root / "feature_repo", ["apply", "--skip-source-validation"])
+    gate(config, [first, second], accept="random rows of two models")
     result = materialize(config, [first, second])
     return SimpleNamespace(config=config, first=first, second=second, users=users, result=result)
 

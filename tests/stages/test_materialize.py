@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from segmenter_plugin.errors import MissingStageError, StoreError, UserError
+from segmenter_plugin.stages.gate import gate
 from segmenter_plugin.stages.lookup import lookup
 from segmenter_plugin.stages.materialize import materialize
 from segmenter_plugin.stages.publish import publish
@@ -77,6 +78,7 @@ def test_a_corrected_row_of_the_same_cutoff_goes_online(served_anew, shop):
     config, users = served_anew.config, served_anew.users
     shop.write_shop(config, served_anew.second, users=users[1:], user_type=pa.int64(), seed=9)
     publish(config, [served_anew.second], created_at="2017-11-03T10:00:00Z")
+    gate(config, [served_anew.second], accept="random rows of two models")
     materialize(config, [served_anew.second])
     assert _models(config, users[:3]) == ["version-1", "version-9", "version-9"]
 

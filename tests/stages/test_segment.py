@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import scored_world
 
-from segmenter_plugin.data.partition import current, new_partition, read_manifest
+from segmenter_plugin.data.partition import current, new_partition, read_batches, read_manifest
 from segmenter_plugin.errors import ConfigError, CutoffError, MissingStageError
 from segmenter_plugin.schemas import segments_schema
 from segmenter_plugin.stages import segment as stage
 from segmenter_plugin.stages.layout import Layout
+from segmenter_plugin.stages.rescore import RESCORED
 from segmenter_plugin.stages.segment import segment
+from segmenter_plugin.stages.segment_identity import earlier_than
 
 NEXT = datetime(2017, 10, 8, tzinfo=UTC)
+SECTION = {"tiers": 1, "count": 3, "seed": 5}
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +90,10 @@ def test_unchanged_inputs_are_skipped(built, world):
     assert again["cutoffs"][0]["profile"] == first["cutoffs"][0]["profile"]
 
 
-def test_a_later_cutoff_reuses_the_segments_of_its_encoder(built, world):
-    config, tables = built
+def test_a_later_cutoff_reuses_the_segments_of_its_encoder(built, world, tmp_path):
+    _, tables = built
+    # Without margins nobody is held where it was.
+    config = world.world_config(tmp_path, segments=SECTION | {"margin": 0.0, "tier_margin": 0.0})
     segment(config, [world.LATER])
     scores = add_cutoff(world, config, tables, NEXT)
     (entry,) = segment(config, [NEXT])["cutoffs"]
@@ -139,7 +146,7 @@ def test_changed_inputs_are_not_skipped(changed, built, world):
 def test_another_count_fits_again(built, world, tmp_path):
     config, _ = built
     segment(config, [world.LATER])
-    more = world.world_config(tmp_path, segments={"count": 4})
+    more = world.world_config(tmp_path, segments=SECTION | {"count": 4})
     (entry,) = segment(more, [world.LATER])["cutoffs"]
     assert not entry["skipped"]
     assert len(entry["profile"]) == 4
@@ -200,3 +207,134 @@ def test_integer_users_work(world, tmp_path):
     world.build_world(config, users=300, user_type=pa.int64())
     segment(config, [world.LATER])
     assert read(config, world.LATER).schema == segments_schema(pa.int64())
+
+
+def ids_of(config, cutoff):
+    rows = read(config, cutoff)
+    return dict(zip(rows.column("user_id").to_pylist(), rows.column("segment_id").to_pylist(), strict=True))
+
+
+def retrain(world, config, tables, cutoff, version, *, seed=3, users=None):
+    """The same users, scored by an encoder whose embedding is turned and a little noisy."""
+    random = np.random.default_rng(seed)
+    people, ids = tables["people"], tables["ids"]
+    rows = np.arange(len(ids)) if users is None else users
+    people = {name: values[rows] for name, values in people.items()}
+    scores = world.scores_table(
+        config, cutoff, people, ids.take(pa.array(rows)), trained_through=cutoff, version=version
+    )
+    turn, _ = np.linalg.qr(random.normal(size=(8, 8)))
+    embedding = np.stack(scores.column("embedding").to_pylist()) @ turn + random.normal(size=(len(rows), 8)) * 0.03
+    place = scores.schema.get_field_index("embedding")
+    scores = scores.set_column(place, "embedding", pa.array(list(embedding.astype(np.float32)), pa.list_(pa.float32())))
+    world.put(config, Layout.of(config).scores(cutoff), scores, f"scores {version}")
+    behaviour = world.behaviour_table(config, cutoff, tables["people"], 9, ids)
+    world.put(config, Layout.of(config).behaviour(cutoff), behaviour, f"behaviour {version}")
+
+
+@pytest.fixture
+def crossed(world, tmp_path):
+    config = world.world_config(tmp_path, segments={"tiers": 2, "count": 3, "seed": 5})
+    return config, world.build_world(config, users=300)
+
+
+@pytest.mark.parametrize("same_cutoff", [False, True])
+def test_ids_and_names_survive_a_retrain(same_cutoff, crossed, world):
+    config, tables = crossed
+    first = segment(config, [world.LATER])["cutoffs"][0]
+    before, cutoff = ids_of(config, world.LATER), world.LATER if same_cutoff else NEXT
+    retrain(world, config, tables, cutoff, "version-2")
+    other_seed = config.model_copy(update={"segments": config.segments.model_copy(update={"seed": 99})})
+    (entry,) = segment(other_seed, [cutoff])["cutoffs"]
+    after = ids_of(config, cutoff)
+    assert np.mean([after[user] == before[user] for user in before]) >= 0.97
+    assert entry["fitted_on"] == cutoff.isoformat()
+    assert {p["segment_id"] for p in entry["profile"]} == {p["segment_id"] for p in first["profile"]}
+    records = read_manifest(Layout.of(config).segment_history)["records"]
+    assert [record["model_version"] for record in records] == ["version-1", "version-2"]
+    assert records[1]["from"] == {"fit": records[0]["fit"], "cutoff": world.LATER.isoformat()}
+    assert records[1]["shared_users"] == 300
+    assert set(map(int, records[1]["kept"])) == set(records[0]["births"])
+    assert segment(other_seed, [cutoff])["skipped"]
+    assert ids_of(config, cutoff) == after
+
+
+def test_the_past_is_never_the_future(crossed, world):
+    config, tables = crossed
+    retrain(world, config, tables, NEXT, "version-2")
+    segment(config, [NEXT])
+    (entry,) = segment(config, [world.LATER])["cutoffs"]
+    records = read_manifest(Layout.of(config).segment_history)["records"]
+    assert records[1]["from"] is None
+    # Nothing earlier to continue, and none of the later fit's ids are taken.
+    assert not set(records[0]["births"]) & {profile["segment_id"] for profile in entry["profile"]}
+
+
+def test_users_are_held_by_the_partition_before_and_only_by_it(crossed, world, tmp_path):
+    config, tables = crossed
+    segment(config, [world.LATER])
+    add_cutoff(world, config, tables, NEXT)
+    segment(config, [NEXT])
+    held = ids_of(config, NEXT)
+    unheld = world.world_config(tmp_path, segments=config.segments.model_dump() | {"margin": 0.0, "tier_margin": 0.0})
+    (entry,) = segment(unheld, [NEXT])["cutoffs"]
+    assert entry["fitted_on"] == world.LATER.isoformat()  # margins do not fit anew
+    free, before = ids_of(unheld, NEXT), ids_of(config, world.LATER)
+    moved = [user for user in held if held[user] != free[user]]
+    assert moved
+    cells = read_manifest(Layout.of(config).segments(NEXT))["cells"]
+    for user in moved:
+        was, now, without = (cells[str(ids[user])] for ids in (before, held, free))
+        assert any(then == kept != bare for then, kept, bare in zip(was, now, without, strict=True))
+
+
+def test_a_partition_of_some_users_is_looked_past(crossed, world):
+    config, tables = crossed
+    segment(config, [world.LATER])
+    layout, day = Layout.of(config), datetime(2017, 10, 15, tzinfo=UTC)
+    retrain(world, config, tables, NEXT, "version-1", users=np.arange(50))
+    manifest = {"stage": "test", "fingerprint": "some", RESCORED: {}}
+    rows = pa.Table.from_batches(list(read_batches(layout.scores(NEXT))))
+    with new_partition(layout.scores(NEXT), config.root_path, manifest) as staging:
+        pq.write_table(rows, staging / "part-00000.parquet")
+    segment(config, [NEXT])
+    assert read_manifest(layout.segments(NEXT))["partial"]
+    earlier = earlier_than(layout, day, read_manifest(layout.segments(NEXT))["fit"])
+    assert earlier.is_whole
+    known = dict(zip(*(earlier.table().column(name).to_pylist() for name in ("user_id", "segment_id")), strict=True))
+    assert known == ids_of(config, world.LATER) | ids_of(config, NEXT)
+
+
+def test_a_run_that_died_after_its_record_gives_the_same_ids(crossed, world):
+    config, _ = crossed
+    segment(config, [world.LATER])
+    layout, first = Layout.of(config), ids_of(config, world.LATER)
+    shutil.rmtree(layout.segment_model)
+    shutil.rmtree(layout.segments(world.LATER))
+    segment(config, [world.LATER])
+    assert ids_of(config, world.LATER) == first
+    assert len(read_manifest(layout.segment_history)["records"]) == 1
+
+
+def test_names_of_a_file_are_published_and_a_wrong_one_is_told(crossed, world, tmp_path):
+    config, _ = crossed
+    segment(config, [world.LATER])
+    path = tmp_path / "names.toml"
+    named = config.model_copy(update={"segments": config.segments.model_copy(update={"names": str(path)})})
+    path.write_text('[names]\n1 = "Families"\n', encoding="utf-8")
+    (entry,) = segment(named, [world.LATER])["cutoffs"]
+    assert not entry["skipped"]
+    assert {p["name"] for p in entry["profile"] if p["segment_id"] == 1} == {"Families"}
+    rows = read(config, world.LATER)
+    assert set(rows.filter(pc.equal(rows.column("segment_id"), 1)).column("segment_name").to_pylist()) == {"Families"}
+    assert segment(named, [world.LATER])["skipped"]
+    for text, match in (
+        ("[names]\n77 = 'x'", "77"),
+        ("[names]\nx = 'x'", "entries"),
+        ("other = 1", "alone"),
+        ("[", "read"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=match):
+            segment(named, [world.LATER])
+    assert read(config, world.LATER).equals(rows)

@@ -1,6 +1,7 @@
 """The Arrow engine puts online what Feast's engine does, batch by batch, and says what happened."""
 
 import itertools
+import json
 import logging
 import sqlite3
 import threading
@@ -33,7 +34,7 @@ from redis_world import redis_server
 from tqdm import tqdm
 from view_tables import view_tables
 
-from segmenter_plugin.errors import ConfigError, StoreError
+from segmenter_plugin.errors import ConfigError, GateError, StoreError
 from segmenter_plugin.store.engine import ArrowComputeEngine
 
 ENGINE = "segmenter_plugin.store.engine.ArrowComputeEngine"
@@ -258,6 +259,58 @@ def test_what_is_not_covered_is_done_by_feast_with_one_line(folder, caplog):
     assert len(online.rows) == 50
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("segmenter")]
     assert lines == ["taste: left to Feast's local engine, because the view has enable_validation."]
+
+
+OURS = {"segmenter.view": "taste"}
+
+
+def test_a_view_of_ours_needs_a_verdict_whoever_would_write_it(folder):
+    write(folder / "taste/cutoff=20240301T120000Z/part-0.parquet", rows_of(["user 0"], [NOON]))
+    for further in ({}, {"enable_validation": True}):
+        view = view_of(source_of(folder / "taste/*/*.parquet"), tags=OURS, **further)
+        online = MemoryOnlineStore()
+        job = materialize(folder, online, task=task_of(view), require_verdict=True)
+        assert job.status() == MaterializationJobStatus.ERROR
+        with pytest.raises(GateError, match=r"nothing of 'taste/cutoff=20240301T120000Z' goes online .* no verdict"):
+            raise job.error()
+        assert online.rows == {}
+        assert materialize(folder, online, task=task_of(view)).error() is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "accepted", "files", "told"),
+    [
+        ("ok", None, ["part-0.parquet"], None),
+        ("warn", None, ["part-0.parquet"], None),
+        ("stop", "agreed", ["part-0.parquet"], None),
+        ("stop", None, ["part-0.parquet"], r"stopped by the gate: too far\. Users who moved furthest: user 0"),
+        ("ok", None, ["part-1.parquet"], "is not of the rows of taste now"),
+    ],
+)
+def test_a_verdict_lets_its_own_rows_through(folder, verdict, accepted, files, told):
+    place = write(folder / "taste/cutoff=20240301T120000Z/part-0.parquet", rows_of(["user 0"], [NOON])).parent
+    checks = [{"verdict": verdict, "message": "too far."}]
+    found = {"verdict": verdict, "accepted": accepted, "files": files, "views": {"taste": files}, "checks": checks}
+    (place / "_verdict.json").write_text(json.dumps(found | {"moved": [{"user_id": "user 0"}]}))
+    online, view = MemoryOnlineStore(), view_of(source_of(folder / "taste/*/*.parquet"), tags=OURS)
+    job = materialize(folder, online, task=task_of(view), require_verdict=True)
+    assert len(online.rows) == (0 if told else 1)
+    if told:
+        with pytest.raises(GateError, match=told):
+            raise job.error()
+
+
+def test_rows_outside_the_window_pushed_rows_and_views_of_others_need_none(folder):
+    write(folder / "taste/cutoff=20240401T120000Z/part-0.parquet", rows_of(["user 0"], [NOON + 31 * DAY]))
+    write(folder / "taste/cutoff=pushed-1/part-0.parquet", rows_of(["user 1"], [NOON]))
+    ours = view_of(source_of(folder / "taste/*/*.parquet"), tags=OURS)
+    online = MemoryOnlineStore()
+    assert materialize(folder, online, task=task_of(ours), require_verdict=True).error() is None
+    assert len(online.rows) == 1
+    assert materialize(folder, online, require_verdict=True).error() is None
+    table = view_of(source_of(folder / "rows/0.parquet"), tags=OURS)
+    with pytest.raises(StoreError, match="holds no partitions"):
+        raise materialize(folder, online, task=task_of(table), require_verdict=True).error()
 
 
 def store_of(folder, online_store, engine):

@@ -65,6 +65,7 @@ def _segments(shop, users, time, created=None, **columns):
         "created_timestamp": pd.to_datetime([created] * count, utc=True),
         "segment_id": [7] * count,
         "segment_name": ["pushed"] * count,
+        "segment_stability": [0.5] * count,
         "model_version": ["by hand"] * count,
         "trained_through": pd.to_datetime([shop.day(9, 1)] * count, utc=True),
     }
@@ -151,7 +152,9 @@ def test_online_and_offline_take_the_same_rows(in_repo, shop):
 
 def test_embeddings_are_kept_to_the_last_bit(in_repo, shop):
     vectors = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
-    rows = _segments(shop, in_repo.users[:2], shop.day(10, 5)).drop(columns=["segment_id", "segment_name"])
+    rows = _segments(shop, in_repo.users[:2], shop.day(10, 5)).drop(
+        columns=["segment_id", "segment_name", "segment_stability"]
+    )
     rows["embedding"] = list(vectors)
     rows.index = [5, 9]
     _push(in_repo, rows, view="user_embedding_g1")

@@ -38,6 +38,7 @@ def _segments(users, days, segments, created=None):
             "created_timestamp": times if created is None else pd.to_datetime([shop_tables.day(*created)] * count),
             "segment_id": segments,
             "segment_name": ["pushed"] * count,
+            "segment_stability": [0.5] * count,
             "model_version": ["by hand"] * count,
             "trained_through": pd.to_datetime([shop_tables.day(9, 1)] * count, utc=True),
         }
@@ -88,7 +89,9 @@ def test_a_null_is_pushed_as_null(shop):
 def test_embeddings_keep_every_bit(shop):
     vectors = np.random.default_rng(0).normal(size=(300, shop_tables.DIMENSION)).astype(np.float32)
     users = [f"pushed-{number}" for number in range(300)]
-    rows = _segments(users, [(10, 5)] * 300, [0] * 300).drop(columns=["segment_id", "segment_name"])
+    rows = _segments(users, [(10, 5)] * 300, [0] * 300).drop(
+        columns=["segment_id", "segment_name", "segment_stability"]
+    )
     shop.store.push("user_embedding_g1_push", rows.assign(embedding=list(vectors)))
     np.testing.assert_array_equal(np.array(_online(shop, users, "embedding"), np.float32), vectors)
 

@@ -187,6 +187,7 @@ def test_a_push_to_the_offline_store_is_refused(shops):
 
 @pytest.mark.slow
 def test_the_feast_command_line_materialises_through_it(shop, tmp_path):
+    from segmenter_plugin.stages.gate import gate
     from segmenter_plugin.stages.lookup import lookup
     from segmenter_plugin.stages.materialize import materialize
     from segmenter_plugin.stages.publish import publish
@@ -196,6 +197,7 @@ def test_the_feast_command_line_materialises_through_it(shop, tmp_path):
     cutoff, users = shop.day(10, 1), shop.users_of(20, pa.int64())
     written = shop.write_shop(config, cutoff, users=users, user_type=pa.int64())
     publish(config, [cutoff])
+    gate(config, [cutoff])
     repo = tmp_path / "feature_repo"
     shutil.copytree(FEATURE_REPO, repo, ignore=shutil.ignore_patterns("data", "__pycache__"))
     settings = yaml.safe_load((repo / "feature_store.yaml").read_text())

@@ -41,7 +41,7 @@ def test_each_view_has_its_columns_source_and_push_source():
         "user_activity": ["order_count_28d"],
         "user_embedding_g1": ["embedding"],
         "user_scores_g1": ["purchase_14d_probability", "model_version", "trained_through"],
-        "user_segment_g1": ["segment_id", "segment_name"],
+        "user_segment_g1": ["segment_id", "segment_name", "segment_stability"],
     }
     assert [source.name for source in declared.push_sources] == [f"{name}_push" for name in columns]
     for view in declared.views:

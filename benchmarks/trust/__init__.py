@@ -1,0 +1,1 @@
+"""What trust costs: audits and gates, measured."""
