@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis
 import pytest
 
 from segmenter_plugin.config import Config, parse_config
+
+# A busy machine is no failure: time is measured in benchmarks/, never in a test.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def config_tree(**sections: Any) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def test_a_mistake_exits_2_with_a_hint_and_a_json_line(capsys, tmp_path):
 
 
 def test_a_time_is_always_given(capsys):
-    for command in ("build", "score", "segment", "segments", "publish", "materialize", "run", "evaluate"):
+    for command in ("build", "score", "segment", "publish", "gate", "materialize", "run", "evaluate"):
         code, out, err = _run(capsys, command)
         assert code == 2
         assert "--cutoff" in err

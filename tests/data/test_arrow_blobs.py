@@ -2,7 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmenter_plugin.data.arrow_blobs import compact, in_one_piece, pack, split, unpack
@@ -24,7 +24,6 @@ def values(table):
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
-@settings(deadline=None)
 @given(ROWS, st.booleans())
 def test_parts_hold_each_row_once_in_order(rows, is_coded):
     parts = np.array([row[2] for row in rows], np.int32)
@@ -34,7 +33,6 @@ def test_parts_hold_each_row_once_in_order(rows, is_coded):
         assert values(unpack([pack(table)])) == [row[:2] for row in rows if row[2] == part]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ROWS, st.booleans()), min_size=1, max_size=4))
 def test_blobs_with_and_without_dictionaries_go_together(blobs):
     packed = [pack(in_one_piece(table_of(rows, is_coded=is_coded))) for rows, is_coded in blobs]
@@ -43,7 +41,6 @@ def test_blobs_with_and_without_dictionaries_go_together(blobs):
     assert together["word"].num_chunks == 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([None, *range(40)]), min_size=1), st.integers(1, 3))
 def test_a_dictionary_holds_what_is_used(places, times):
     """Few rows of a large dictionary and many of a small one go different ways."""

@@ -51,7 +51,7 @@ def changed(tmp_path, before, after, passed):
     return changed_rows(tmp_path / "before.parquet", tmp_path / "after.parquet", passed).tolist()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**16), days=st.integers(0, 9), hours=st.sampled_from([0, 0, 0, 5]), whole=st.booleans())
 def test_who_changed_is_who_differs_in_more_than_age(tmp_path_factory, seed, days, hours, whole):
     events = block_world.dense_events(CONFIG, seed, users=60, rows=500, whole=whole)

@@ -21,7 +21,7 @@ def test_activity_equals_plain_python(sessions):
     config = spark_world.world_config(sessions=sessions)
     names = [field.name for field in activity_fields(config)]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(rows=spark_world.worlds(users=5), offset=st.sampled_from([timedelta(0), -3 * DAY, timedelta(minutes=1)]))
     def check(rows, offset):
         cutoff = CUTOFF + offset

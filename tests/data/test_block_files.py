@@ -21,7 +21,7 @@ def tables_of(config, seed, rows=2000, **options):
     return next(tables_as_of(block, [CUTOFF], CUTOFF + timedelta(days=6), config))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32), rows=st.sampled_from([1, 50, 1000]), per_group=st.sampled_from([1, 7, 10_000]))
 def test_a_file_reads_back_as_the_schema_says(tmp_path_factory, seed, rows, per_group):
     config = block_world.dense_config()

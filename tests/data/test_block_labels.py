@@ -11,7 +11,7 @@ from segmenter_plugin.data.event_block import EventBlock
 CUTOFF, DAY = block_world.CUTOFF, timedelta(days=1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(rows=spark_world.worlds(users=5), days=st.sampled_from([0, 3, 5, 6, 90]))
 def test_labels_equal_plain_python(rows, days):
     config, complete = spark_world.world_config(), CUTOFF + days * DAY
@@ -68,7 +68,7 @@ def test_each_category_has_its_highest_rung_whatever_came_first():
     assert interest((1, {"kind": "sent_back"} | toys), (2, bought)) == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=spark_world.worlds(users=5))
 def test_what_happens_after_the_window_changes_no_rung(rows):
     def labels(some):

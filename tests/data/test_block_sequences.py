@@ -9,7 +9,7 @@ from segmenter_plugin.schemas import sequence_fields
 CUTOFF = block_world.CUTOFF
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=spark_world.worlds(users=5))
 def test_sequences_equal_plain_python(rows):
     config = spark_world.world_config()

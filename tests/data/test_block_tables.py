@@ -108,7 +108,7 @@ def test_purchases_that_are_no_named_type_still_have_amounts():
     assert tables.behaviour["order_amount_mean"].null_count == len(tables.behaviour)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), users=st.sampled_from([1, 3, 60]), rows=st.sampled_from([1, 20, 200]))
 def test_nothing_from_the_cutoff_on_reaches_behaviour(seed, users, rows):
     config = block_world.dense_config()
@@ -127,7 +127,7 @@ def later_copy(past, events):
     return copied.set_column(copied.column_names.index("event_timestamp"), "event_timestamp", times)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32), rows=st.sampled_from([2, 30, 400]))
 def test_order_of_rows_and_other_users_change_nothing(seed, rows):
     config = block_world.dense_config()

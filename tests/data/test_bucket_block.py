@@ -57,7 +57,7 @@ def test_a_chain_of_increments_equals_a_rebuild_each_day(with_ids):
     start = block_world.CUTOFF - 4 * DAY
 
     # A failure is not shrunk: a seed does not get simpler.
-    @settings(max_examples=10, phases=[Phase.generate], deadline=None, database=None, derandomize=True)
+    @settings(max_examples=10, phases=[Phase.generate], database=None, derandomize=True)
     @given(seed=st.integers(0, 2**16), days=st.integers(6, 10), merges=st.sets(st.integers(0, 9)))
     def check(seed, days, merges):
         random = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmenter_plugin.data.clock_checks import (
@@ -73,7 +73,6 @@ def found(batch: pa.RecordBatch, *checks: Any, place: Place = PLACE) -> dict[str
 AGES = st.lists(st.integers(1, OBSERVATION * 24 * 3_600_000_000), min_size=1, max_size=9)
 
 
-@settings(deadline=None)
 @given(st.lists(AGES, min_size=1, max_size=4))
 def test_honest_rows_break_no_rule(users):
     batch = batch_of(*(row([micros * TICK for micros in ages]) for ages in users))
@@ -81,7 +80,6 @@ def test_honest_rows_break_no_rule(users):
     assert [each.rows for each in check_batch(batch, CHECKS, PLACE)] == [len(users)] * len(CHECKS)
 
 
-@settings(deadline=None)
 @given(AGES, st.integers(0, 10**13), st.data())
 def test_an_event_at_or_after_the_cutoff_is_found_wherever_it_stands(ages, later, data):
     honest = row([micros * TICK for micros in ages])
@@ -92,7 +90,6 @@ def test_an_event_at_or_after_the_cutoff_is_found_wherever_it_stands(ages, later
     assert findings["event_before_cutoff"].values == {"last_event": (CUTOFF + later * TICK).isoformat()}
 
 
-@settings(deadline=None)
 @given(AGES, st.integers(1, 10**12))
 def test_an_event_before_the_observation_window_is_found(ages, earlier):
     old = CUTOFF - OBSERVATION * DAY - earlier * TICK

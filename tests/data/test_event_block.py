@@ -49,7 +49,7 @@ def test_a_users_rows_before_a_time_are_a_range(events):
             assert (block.times[end:until] >= time).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), few=st.booleans())
 def test_duplicates_are_dropped_as_plain_python_does(seed, few):
     config = block_world.dense_config()
@@ -103,7 +103,7 @@ def same(block, other):
     return block.users.equals(other.users) and as_rows(tables[0]) == as_rows(tables[1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), rows=st.sampled_from([0, 1, 40, 400]), pieces=st.integers(1, 4))
 def test_dictionaries_change_nothing(seed, rows, pieces):
     config = block_world.dense_config()
@@ -114,7 +114,7 @@ def test_dictionaries_change_nothing(seed, rows, pieces):
     assert same(plain.without_duplicates(), coded.without_duplicates())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), rows=st.sampled_from([0, 1, 30, 600]), whole=st.booleans())
 def test_a_block_survives_as_a_table(seed, rows, whole):
     config = block_world.dense_config()
@@ -147,7 +147,7 @@ def daily(events, most):
     return kept
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), most=st.integers(1, 12), parts=st.integers(1, 3))
 def test_a_day_is_capped_at_its_first_different_rows(seed, most, parts):
     config = block_world.dense_config()

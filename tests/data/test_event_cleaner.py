@@ -88,20 +88,20 @@ def check_against(reference, world):
 
 
 @given(world=messy_world.raw_tables(rows=1500))
-@settings(max_examples=6, deadline=None, phases=[Phase.generate])
+@settings(max_examples=6, phases=[Phase.generate])
 def test_equals_spark_sql(reference, world):
     check_against(reference, world)
 
 
 @pytest.mark.slow
 @given(world=messy_world.raw_tables(rows=1500))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_equals_spark_sql_in_many_worlds(reference, world):
     check_against(reference, world)
 
 
 @given(world=messy_world.raw_tables(rows=60), size=st.integers(1, 61))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_batches_do_not_matter(world, size):
     raw, config = world
     whole = cleaned(raw, config)
@@ -120,7 +120,7 @@ def test_batches_do_not_matter(world, size):
 
 
 @given(world=messy_world.raw_tables(rows=40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_types_are_as_promised(world):
     raw, config = world
     found = cleaned(raw, config)

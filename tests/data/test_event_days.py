@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmenter_plugin.data.event_days import EventDays, without_surplus
@@ -56,7 +56,6 @@ def bots_of(table):
     return {(row["user_id"], row["day"]): (row["events"], row["kept"]) for row in table.to_pylist()}
 
 
-@settings(deadline=None)
 @given(EVENTS, MOST)
 def test_beside_plain_python(events, most):
     table = table_of(events)
@@ -73,7 +72,6 @@ def _without_surplus(table, most):
     return table if places is None else table.take(pa.array(places)), dropped
 
 
-@settings(deadline=None)
 @given(st.lists(EVENTS, min_size=1, max_size=4), MOST)
 def test_in_parts_and_then_together(parts, most):
     tables, dropped = [], []

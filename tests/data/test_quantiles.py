@@ -24,7 +24,7 @@ def test_rounding_keeps_small_whole_numbers_and_moves_others_little() -> None:
     assert np.isfinite(to_eight_bits(np.array([1e300, -1e300]))).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(FLOATS, max_size=60), st.lists(st.integers(0, 60), max_size=4), st.randoms(use_true_random=False))
 def test_neither_the_order_nor_the_cuts_between_batches_matter(values: list[float], cuts: list[int], rnd) -> None:
     whole = edges_of(np.array(values, dtype=float))

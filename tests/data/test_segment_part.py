@@ -31,7 +31,7 @@ def cut_rows(draw):
 def test_equals_the_whole_in_one_piece(monkeypatch, flush_rows):
     monkeypatch.setattr(event_intake, "_FLUSH_ROWS", flush_rows)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(cut_rows(), st.sampled_from([1, 2, 3, None]), st.integers(1, 5))
     def check(cut, most, buckets):
         rows, tasks = cut

@@ -69,7 +69,7 @@ def test_a_ladder_of_each_of_the_most_frequent_categories() -> None:
     np.testing.assert_array_equal(encoded, [[0, 2], [0, 0], [np.nan, np.nan], [2, 0]])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     rows=st.lists(
         st.none() | st.dictionaries(st.sampled_from("abcd"), st.sampled_from(LADDERS.ladder), max_size=4), min_size=1
@@ -152,7 +152,7 @@ def test_balanced_rungs_weigh_the_same_in_each_category() -> None:
     ]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(labels=st.lists(st.sampled_from(LADDER.classes), min_size=2).filter(lambda labels: len(set(labels)) > 1))
 def test_balancing_keeps_the_size_of_the_loss(labels: list[str]) -> None:
     target = fit_target(LADDER, pa.chunked_array([labels]), BALANCED)

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmenter_plugin.data.user_buckets import buckets_of, hashes_of
@@ -40,7 +40,6 @@ def test_spread_is_even(kind):
         assert ((found - expected) ** 2 / expected).sum() < count + 5 * np.sqrt(2 * count)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=40), min_size=1), st.data())
 def test_text_alone_decides(users, data):
     """Not its neighbours, the slice it lies in, its chunk, its type or a dictionary."""
@@ -54,7 +53,6 @@ def test_text_alone_decides(users, data):
     assert hashes_of(column.cast(pa.large_string())).tolist() == alone.tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1))
 def test_width_of_whole_numbers_does_not_matter(users):
     assert hashes_of(pa.array(users, pa.int32())).tolist() == hashes_of(pa.array(users, pa.int64())).tolist()

@@ -79,7 +79,7 @@ def plain_rows(events, cutoff):
     }
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), users=st.sampled_from([1, 3, 20]), rows=st.sampled_from([1, 30, 300]))
 def test_means_are_those_of_the_definition(seed, users, rows):
     events = events_of(seed, users, rows)
@@ -93,7 +93,7 @@ def test_means_are_those_of_the_definition(seed, users, rows):
                 assert found[user][name] == mean, name
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32), rows=st.sampled_from([1, 30, 300]))
 def test_nothing_from_the_cutoff_on_reaches_them(seed, rows):
     """Neither of the user's own events nor of others'."""
@@ -105,7 +105,7 @@ def test_nothing_from_the_cutoff_on_reaches_them(seed, rows):
         assert rows_of(future).equals(alone)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32), parts=st.integers(1, 4), cutoffs=st.integers(1, 3))
 def test_they_depend_on_the_set_of_events_alone(seed, parts, cutoffs):
     """However users are split, rows are ordered or repeated, and whatever other cutoffs there are: the same bits."""

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmenter_plugin.data.vocabulary import MASK, PADDING, SPECIAL_COUNT, UNKNOWN, ValueCounts, Vocabulary
@@ -69,7 +69,6 @@ def test_json_round_trip_keeps_the_hash_and_any_change_changes_it(vocabulary: Vo
 TEXTS = st.lists(st.one_of(st.none(), st.text(max_size=20)), max_size=30)
 
 
-@settings(deadline=None)
 @given(TEXTS, st.integers(1, 1000), st.integers(0, 10))
 def test_a_hashed_value_has_the_same_number_wherever_it_stands(values: list[str | None], count: int, skip: int) -> None:
     hashed = Vocabulary({}, {"item": count})

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 FEW = settings(
     max_examples=4,
     phases=[Phase.generate],
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,

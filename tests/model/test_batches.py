@@ -9,7 +9,7 @@ from segmenter_plugin.model.batches import EpochSampler, alike, epoch_batches
 LENGTHS = st.lists(st.integers(0, 512), min_size=1, max_size=300).map(np.array)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(LENGTHS, st.integers(1, 40), st.integers(1, 60), st.integers(0, 9), st.integers(1, 4))
 def test_an_epoch_is_every_row_once_in_as_many_steps_as_any_other(
     lengths: np.ndarray, batch_size: int, buckets: int, epoch: int, least: int
@@ -23,7 +23,7 @@ def test_an_epoch_is_every_row_once_in_as_many_steps_as_any_other(
         assert len(lengths) / len(batches) <= batch_size
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(LENGTHS, st.integers(1, 40), st.integers(1, 60), st.integers(1, 4))
 def test_processes_share_each_step_without_overlap(
     lengths: np.ndarray, batch_size: int, buckets: int, processes: int
@@ -67,7 +67,7 @@ def test_one_bucket_mixes_lengths() -> None:
     assert all(batch.min() < 100 and batch.max() >= 900 for batch in batches)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 512), min_size=1, max_size=200).map(np.array), st.data())
 def test_parts_hold_each_row_once_and_pad_less(lengths: np.ndarray, data: st.DataObject) -> None:
     rows = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, unique=True)))

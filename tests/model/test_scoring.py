@@ -59,7 +59,7 @@ def test_scores_do_not_depend_on_windows_and_buckets(
     np.testing.assert_allclose(embeddings[0], embeddings[1], atol=1e-5)
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_embedding_is_a_users_own(model: UserEncoder, table: pa.Table, data: st.DataObject) -> None:
     """Whatever the order, the batches and the users beside it, of whom some are longer (padding)."""

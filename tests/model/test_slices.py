@@ -71,7 +71,7 @@ def equal(one: Any, other: Any) -> bool:
     return torch.equal(one, other)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, st.integers(0, 1000))
 def test_events_at_or_after_the_moment_never_change_what_next_days_reads(sizes: Any, seed: int) -> None:
     batch = batch_of(*sizes)
@@ -84,7 +84,7 @@ def test_events_at_or_after_the_moment_never_change_what_next_days_reads(sizes: 
     assert equal(cut(batch, past), cut(other, again))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, st.integers(0, 1000))
 def test_what_is_read_and_what_is_predicted_part_at_the_moment(sizes: Any, seed: int) -> None:
     batch = batch_of(*sizes)
@@ -102,7 +102,7 @@ def test_what_is_read_and_what_is_predicted_part_at_the_moment(sizes: Any, seed:
         assert window[row].nonzero()[:, 0].tolist() == inside
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, st.integers(0, 1000))
 def test_a_slice_is_a_run_of_its_users_events_and_knows_no_other(sizes: Any, seed: int) -> None:
     batch = batch_of(*sizes)

@@ -46,7 +46,7 @@ def test_weights_of_zero_count_the_same() -> None:
     assert score_of(0.8, 60.0, (0.0, 0.0)) == pytest.approx((0.8 + 0.75) / 2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(probability=SHARE, money=MONEY, more=MONEY, weights=st.tuples(SHARE, SHARE))
 def test_it_stays_in_range_and_grows_with_money(
     probability: float, money: float, more: float, weights: tuple[float, float]

@@ -20,7 +20,7 @@ def continued(before, now, segments, points=None):
     return continued_ids(before, now, points, segments, FREE)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_relabelled_segments_keep_their_ids_whatever_the_order_of_users(data):
     count = data.draw(st.integers(1, 6))

@@ -73,7 +73,7 @@ def test_stability_is_how_far_from_the_border(model):
     assert stability == pytest.approx([1.0, 0.5, 0.0], abs=0.01)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_the_order_of_users_changes_nothing_and_nobody_moves_twice(data):
     model = line_model(fit_tiers(np.arange(1000.0), 3))

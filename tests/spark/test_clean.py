@@ -44,7 +44,7 @@ def check(report, found, expected):
     json.dumps(report, default=str)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(world.ROWS, min_size=1, max_size=3), st.sampled_from([2, None]), st.integers(1, 5), st.booleans())
 def test_equals_cleaning_in_one_piece(spark, lots, most, buckets, is_plain):
     """However the rows lie in files and row groups, by our scan and by Spark's reader."""

@@ -130,7 +130,7 @@ moments_strategy = st.tuples(days, st.sampled_from([-1, 0, 0, 1, 48, 49])).map(s
 asked_strategy = st.lists(st.tuples(st.sampled_from("abc"), moments_strategy), min_size=8, max_size=24)
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(rows=rows_strategy, asked=asked_strategy)
 def test_rows_of_the_callers_get_what_feast_joins(spark, team, rows, asked):
     write_rows(team.root, rows)
@@ -140,7 +140,7 @@ def test_rows_of_the_callers_get_what_feast_joins(spark, team, rows, asked):
     assert answer(frame) == history(team, moments)
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(rows=rows_strategy, hour=moments_strategy)
 def test_as_of_a_cutoff_each_user_has_what_feast_joins(spark, team, rows, hour):
     write_rows(team.root, rows)

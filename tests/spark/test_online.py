@@ -42,7 +42,7 @@ entries = st.lists(
 )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(entries, st.integers(0, 4))
 def test_each_user_has_the_newest_row_of_the_window(spark, entries, first):
     answer = newest(spark.createDataFrame(rows_of(entries)).repartition(3), first, 3).toArrow().to_pylist()

@@ -12,7 +12,6 @@ from segmenter_plugin.schemas import activity_fields, label_fields, sequence_fie
 FEW = settings(
     max_examples=4,
     phases=[Phase.generate],
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,

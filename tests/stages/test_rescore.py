@@ -236,10 +236,11 @@ def test_times_that_make_no_sense_are_refused(shop):
 
 def test_the_command_line_takes_both(shop, monkeypatch):
     from segmenter_plugin import cli
+    from segmenter_plugin.commands import learn
 
     seen = {}
     monkeypatch.setattr("segmenter_plugin.stages.score.score", lambda *_, **named: seen.update(named) or {})
-    monkeypatch.setattr(cli, "_config", lambda *_: shop.config)
+    monkeypatch.setattr(learn, "load", lambda *_: shop.config)
     arguments = ["score", "--cutoff", "2024-06-02", "--changed-since", "2024-06-01", "--max-age-days", "9"]
     assert CliRunner().invoke(cli.segmenter, arguments, catch_exceptions=False).exit_code == 0
     assert seen == {"since": Since(START, 9)}

@@ -39,14 +39,14 @@ def columns(draw: st.DrawFn) -> tuple[ValueType, list[bytes | None]]:
     return value_type, [None if gone else cell for cell, gone in zip(cells, absent, strict=True)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(column=columns())
 def test_any_column_equals_feast_s(column):
     value_type, cells = column
     assert _exactly(Decoder(value_type).values(cells)) == _exactly(_stock(cells, value_type))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(column=columns(), declared=st.sampled_from([kind.feast.to_value_type() for kind in SCALARS + LISTS]))
 def test_messages_of_another_type_than_declared_are_still_read_as_feast_does(column, declared):
     _, cells = column

@@ -92,7 +92,7 @@ def test_it_equals_what_feast_s_engine_writes(folder):
     assert ours.rows == stock.rows
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=view_tables())
 def test_views_of_any_types_equal_what_feast_s_engine_writes(tmp_path, table):
     rows = pa.Table.from_batches([table.rows])

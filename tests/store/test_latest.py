@@ -50,7 +50,7 @@ def names(rows, batch_rows=100):
 times = st.sampled_from([NOON - DAY - timedelta(microseconds=1), NOON - DAY, NOON, NOON + DAY, NOON + 2 * DAY, None])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     files=st.lists(st.lists(st.tuples(st.sampled_from("abc"), times), min_size=1, max_size=8), min_size=1, max_size=3),
     batch_rows=st.integers(1, 9),

@@ -32,7 +32,7 @@ def batch_of(keys, kinds):
 
 
 @pytest.mark.parametrize("kind", KEYS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_the_newest_row_of_each_key_stays(kind, data):
     kinds, key = KEYS[kind]
@@ -57,7 +57,7 @@ def test_the_newest_row_of_each_key_stays(kind, data):
     assert chosen.event_us.tolist() == [by_place[place] for place in chosen.ordinals.tolist()]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(words=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4)), max_size=40), waiting=st.integers(1, 9))
 def test_codes_that_share_their_first_word_are_told_apart(words, waiting):
     newest = Newest(rows=40, waiting_rows=waiting)
@@ -81,7 +81,7 @@ def test_many_users_in_any_order_are_merged_as_a_dict_would():
     assert newest.finish().ordinals.tolist() == sorted(place for _, place in expected.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     old=st.lists(st.integers(), max_size=15),
     new=st.lists(st.tuples(st.integers(0, 15), st.integers()), max_size=15),

@@ -76,7 +76,7 @@ def answers(draw: st.DrawFn) -> tuple[ArrowOnlineResponse, OnlineResponse]:
     return ours, stock_response(entities, table.key_types, plan, fetched)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pair=answers())
 def test_every_form_equals_feast_s(pair):
     ours, stock = pair
@@ -91,7 +91,7 @@ def test_every_form_equals_feast_s(pair):
         assert repr(mine.to_pydict()) == repr(theirs.to_pydict())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pair=answers())
 def test_a_column_of_a_given_type_holds_the_same_values(pair):
     ours, stock = pair

@@ -108,9 +108,7 @@ def pair(request) -> Pair:
     return request.getfixturevalue(request.param)
 
 
-@settings(
-    max_examples=60, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=view_tables())
 def test_rows_equal_feast_s_and_each_store_reads_the_other_s(pair: Pair, table: ViewTable):
     empty(pair, table)
@@ -125,7 +123,7 @@ def test_rows_equal_feast_s_and_each_store_reads_the_other_s(pair: Pair, table: 
     assert read(type(pair.ours)(), pair.our_config("stock"), table) == expected
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=view_tables())
 def test_feast_s_own_way_of_writing_through_our_store_gives_the_same(pair: Pair, table: ViewTable):
     empty(pair, table)
