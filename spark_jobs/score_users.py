@@ -11,8 +11,8 @@ import sys
 
 import click
 
-from segmenter_plugin.cli import configured, cutoff_option, main, segmenter
-from segmenter_plugin.config import load_config
+from segmenter_plugin.cli import main, segmenter
+from segmenter_plugin.commands.options import configured, cutoff_option, load, times
 from segmenter_plugin.console import show
 from segmenter_plugin.spark.session import open_session
 from segmenter_plugin.stages.rescore import Since
@@ -27,10 +27,10 @@ from segmenter_plugin.stages.score_files import score_on_spark
 @click.option("--max-age-days", default=28, show_default=True, type=click.IntRange(1), help="As of `segmenter score`.")
 def score_users(config_path, overrides, cutoffs, changed_since, max_age_days):
     """Embed and score every user as of the cutoff, on Spark's executors."""
-    config = load_config(config_path, overrides)
+    config = load(config_path, overrides)
     since = None if changed_since is None else Since(config.time(changed_since), max_age_days)
     spark = open_session("segmenter score")
-    show(score(config, [config.time(text) for text in cutoffs], since=since, score_files=score_on_spark(spark)))
+    show(score(config, times(config, cutoffs), since=since, score_files=score_on_spark(spark)))
 
 
 main(["score-users", *sys.argv[1:]])
