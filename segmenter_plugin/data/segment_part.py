@@ -75,8 +75,9 @@ class SegmentPart:
 def write_events(events: pa.Table, path: Path) -> None:
     """Write clean events as one file of a segment, whole or not at all."""
     has_dictionary = [field.name for field in events.schema if pa.types.is_dictionary(field.type)]
+    # lz4 costs far less than zstd, and most columns are dictionaries already; ids of events are what it leaves large.
     options = {
-        "compression": "zstd",
+        "compression": {name: "zstd" if name == Columns.event_id else "lz4" for name in events.column_names},
         "use_dictionary": has_dictionary,
         "write_statistics": [Columns.user_id, Columns.event_timestamp],
     }

@@ -47,6 +47,8 @@ _LOCAL_SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.memory": "4g",
+    # What is shuffled here is packed already, and tried for nothing.
+    "spark.shuffle.compress": "false",
     # A newcomer's host name often does not resolve; nothing outside needs to reach a local session.
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
