@@ -18,10 +18,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.ready   ## the whole way on real purchases, in 3 to 7 minutes after installation
+demo: $(VENV)/.ready   ## the whole way on real purchases, in at most 6 minutes after installation
 	$(BIN)/segmenter demo
 
-test: $(VENV)/.ready   ## tests, about 10 minutes
+test: $(VENV)/.ready   ## tests, at most 12 minutes
 	$(PYTEST)
 
 test-slow: $(VENV)/.ready   ## the tests that take minutes

@@ -44,6 +44,14 @@ def test_ids_are_ordered_by_expected_money(scored, crossed):
         assert means[0] > 2 * means[-1]
 
 
+def test_assignment_is_the_nearest_centroid(scored):
+    config, scores, _ = scored
+    model = fitted(scores, config)
+    points = model.projection.place(user_rows(whole(scores), config))
+    nearest = ((points[:, None] - model.clusters.centroids) ** 2).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(model.cluster_of[model.assign(whole(scores), config).places], nearest)
+
+
 def test_tiers_cross_clusters(scored, crossed):
     _, scores, _ = scored
     model = fitted(scores, crossed)
@@ -206,6 +214,8 @@ def test_rows_hold_names_stability_and_provenance(scored):
     assert rows.schema == segments_schema(pa.string())
     pairs = set(zip(rows.column("segment_id").to_pylist(), rows.column("segment_name").to_pylist(), strict=True))
     assert pairs == {(0, "a"), (1, "b"), (2, "c")}
+    assert rows.column("user_id") == whole(scores).column("user_id")
+    assert set(rows.column("model_version").to_pylist()) == {"version-1"}
     stability = np.asarray(rows.column("segment_stability"))
     assert stability.min() >= 0.0
     assert stability.max() <= 1.0
